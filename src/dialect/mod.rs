@@ -1,0 +1,141 @@
+//! What the bytes of a dependency mean: operations, tokens, endings, errors, and how to edit them.
+//!
+//! One effect serves every provider because it asks the dialect. A dialect is pure: it reads and
+//! makes bytes, and never touches a socket or a clock.
+
+mod openai;
+mod plain;
+mod qdrant;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, Uri};
+
+use crate::exchange::{Event, Facts, Operation};
+
+/// The wire format of a kind of dependency.
+pub trait Dialect: Debug + Send + Sync {
+    /// The word users write as `kind:`.
+    fn name(&self) -> &'static str;
+
+    /// What a request asks for. `body` may be a prefix of the real one, and is empty when no armed
+    /// fault needs it.
+    fn facts(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Facts;
+
+    /// What one event of a streamed answer says.
+    fn read_event(&self, operation: Operation, event: &Event) -> Reading;
+
+    /// What a whole answer says.
+    fn read_message(&self, operation: Operation, body: &[u8]) -> Reading;
+
+    /// The answer this provider gives for a failure: status, headers and body as on the wire.
+    fn failure(&self, failure: &Failure<'_>) -> Answer;
+
+    /// The headers by which this provider tells how much of a rate limit is left; empty when it
+    /// has none.
+    fn quota_headers(&self, quota: &Quota) -> Vec<(&'static str, String)>;
+
+    /// The event that ends a stream for the given reason, shaped like `like` (the last content
+    /// event): `finish_reason: length`. None when this wire format has no such event.
+    fn finish_event(&self, operation: Operation, like: &Event, reason: &str) -> Option<Event>;
+
+    /// A whole answer with its text cut to a share (0 to 1), ended for `reason` ("length", or
+    /// "stop" for a silent cut). None when the answer has no text to cut.
+    fn shorten(&self, operation: Operation, body: &[u8], share: f64, reason: &str)
+    -> Option<Bytes>;
+
+    /// The event by which this provider reports an error inside a running stream.
+    fn inband_error(&self, message: &str) -> Option<Event>;
+}
+
+/// What an event or a whole answer says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Text of the answer carried here (content, reasoning or tool arguments).
+    pub text: String,
+    /// Content-bearing deltas: 1 for an event with text, else 0; for a whole answer its completion
+    /// tokens, from `usage` where given, else bytes / 4.
+    pub tokens: u32,
+    /// Why the answer ended, where this says so.
+    pub finish: Option<String>,
+    /// This is the provider's terminal marker (`[DONE]`), after which nothing follows.
+    pub done: bool,
+    /// The tokens the provider counted: (prompt, completion).
+    pub usage: Option<(u32, u32)>,
+    /// An error reported inside a good status.
+    pub error: Option<String>,
+}
+
+/// A failure that a dialect puts into its provider's words.
+#[derive(Clone, Debug, Default)]
+pub struct Failure<'a> {
+    pub status: Option<StatusCode>,
+    /// The class in the provider's words, such as `rate_limit`, `overloaded`, `quota`, `auth`.
+    pub class: Option<&'a str>,
+    pub model: Option<&'a str>,
+    pub retry_after: Option<Duration>,
+    pub message: Option<&'a str>,
+    /// Set when a rate limit answered: its numbers go into the message.
+    pub quota: Option<Quota>,
+    /// 64 seeded bits for ids (`x-request-id`).
+    pub id: u64,
+}
+
+/// Where a rate limit stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quota {
+    pub requests: Option<Gauge>,
+    pub tokens: Option<Gauge>,
+}
+
+/// One measure of a rate limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gauge {
+    pub limit: u64,
+    pub remaining: u64,
+    /// Until the limit is whole again.
+    pub reset: Duration,
+    /// What this request asked of it.
+    pub requested: u64,
+}
+
+/// An answer that we make up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: StatusCode,
+    /// In wire order, in the provider's case.
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+}
+
+/// The classes of failure that `error: { as: … }` names, for every dialect; each dialect words
+/// them in its own way.
+pub const FAILURE_CLASSES: &[&str] = &[
+    "auth",
+    "bad_request",
+    "context_length",
+    "html",
+    "not_found",
+    "overloaded",
+    "quota",
+    "rate_limit",
+    "server_error",
+    "slow_down",
+    "timeout",
+    "unavailable",
+];
+
+/// The kinds of dependency that `kind:` names.
+pub const KINDS: &[&str] = &["azure-openai", "http", "openai", "qdrant"];
+
+/// The dialect of a kind, None when there is no such kind.
+pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
+    match kind {
+        "openai" | "azure-openai" => Some(&openai::OpenAi),
+        "qdrant" => Some(&qdrant::Qdrant),
+        "http" => Some(&plain::Plain),
+        _ => None,
+    }
+}

@@ -1,0 +1,202 @@
+//! One request and its answer, as faults and dialects see them. No I/O, no clock.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::dice::hash_bytes;
+
+/// What identifies an exchange for seeded decisions: its session and turn when known, else a hash
+/// of method, path and body.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ExchangeKey(pub u64);
+
+impl ExchangeKey {
+    /// The key of a request by its content.
+    pub fn of(method: &Method, path: &str, body: &[u8]) -> Self {
+        let mut hash = hash_bytes(method.as_str().as_bytes());
+        hash = hash.rotate_left(17) ^ hash_bytes(path.as_bytes());
+        Self(hash.rotate_left(17) ^ hash_bytes(body))
+    }
+
+    /// The key of a request that carries a label of its own.
+    pub fn labelled(label: &str) -> Self {
+        Self(hash_bytes(label.as_bytes()))
+    }
+}
+
+impl fmt::Display for ExchangeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a request asks its dependency to do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// A chat or text completion.
+    Chat,
+    /// Removing points or documents.
+    Delete,
+    /// Turning text into vectors.
+    Embed,
+    /// Nothing the dialect knows.
+    #[default]
+    Other,
+    /// Reading points or documents by id or page.
+    Read,
+    /// Nearest-neighbour or filtered search.
+    Search,
+    /// Writing points or documents.
+    Upsert,
+}
+
+impl Operation {
+    /// The word users write and read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Delete => "delete",
+            Self::Embed => "embed",
+            Self::Other => "other",
+            Self::Read => "read",
+            Self::Search => "search",
+            Self::Upsert => "upsert",
+        }
+    }
+}
+
+/// What a dialect reads out of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub operation: Operation,
+    pub model: Option<String>,
+    /// Whether the answer was asked for as a stream.
+    pub stream: bool,
+    /// Estimated tokens of the prompt (bytes of text / 4), 0 when unknown.
+    pub prompt_tokens: u32,
+    /// The most tokens the answer may have, when the request says so.
+    pub max_tokens: Option<u32>,
+}
+
+/// A request on its way to a dependency, as selectors and faults see it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    pub dependency: Arc<str>,
+    pub key: ExchangeKey,
+    /// How many exchanges with this key came before (0 for the first): a retry rolls anew.
+    pub ordinal: u32,
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub facts: Facts,
+    /// The request body's length in bytes as far as it was read.
+    pub body_len: usize,
+    /// Who the app says is asking (`identify.user`).
+    pub user: Option<String>,
+    /// Which session the app says this belongs to (`identify.session`).
+    pub session: Option<String>,
+    /// A hash of the API key; the key itself is never kept.
+    pub api_key: Option<u64>,
+}
+
+/// How finely an effect must see a body; the finest armed grain decides how the pump cuts it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Grain {
+    /// The head alone; the body passes as it comes.
+    #[default]
+    Head,
+    /// Pieces of the body as they come.
+    Bytes,
+    /// Single events of a stream (SSE, NDJSON); the whole body where the answer is no stream.
+    Event,
+}
+
+/// A piece of an answer's body, cut by the armed grain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Bytes as they came.
+    Bytes(Bytes),
+    /// One event of a stream, with its exact bytes.
+    Event(Event),
+    /// The whole body of an answer that is no stream.
+    Message(Bytes),
+}
+
+impl Item {
+    /// The bytes that go on the wire.
+    pub fn raw(&self) -> &Bytes {
+        match self {
+            Self::Bytes(bytes) | Self::Message(bytes) => bytes,
+            Self::Event(event) => &event.raw,
+        }
+    }
+}
+
+/// How a stream of events is framed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// Newline-delimited JSON.
+    Ndjson,
+    /// Server-sent events.
+    Sse,
+}
+
+/// One event of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub framing: Framing,
+    /// The event's exact bytes, its terminating blank line (or newline) included.
+    pub raw: Bytes,
+    /// The `event:` field, if any.
+    pub name: Option<String>,
+    /// The payload: the joined `data:` fields, or the NDJSON line. Empty for comments.
+    pub data: Bytes,
+}
+
+impl Event {
+    /// An SSE event with this payload, framed as providers frame it (`data: …\n\n`).
+    pub fn sse(data: impl AsRef<[u8]>) -> Self {
+        let data = Bytes::copy_from_slice(data.as_ref());
+        let mut raw = Vec::with_capacity(data.len() + 8);
+        raw.extend_from_slice(b"data: ");
+        raw.extend_from_slice(&data);
+        raw.extend_from_slice(b"\n\n");
+        Self { framing: Framing::Sse, raw: raw.into(), name: None, data }
+    }
+
+    /// An SSE comment, which clients ignore (`: text\n\n`).
+    pub fn comment(text: &str) -> Self {
+        let raw = Bytes::from(format!(": {text}\n\n"));
+        Self { framing: Framing::Sse, raw, name: None, data: Bytes::new() }
+    }
+
+    /// An NDJSON line with this payload.
+    pub fn ndjson(data: impl AsRef<[u8]>) -> Self {
+        let data = Bytes::copy_from_slice(data.as_ref());
+        let mut raw = Vec::with_capacity(data.len() + 1);
+        raw.extend_from_slice(&data);
+        raw.push(b'\n');
+        Self { framing: Framing::Ndjson, raw: raw.into(), name: None, data }
+    }
+
+    /// The same event with another payload, framed like this one (name kept).
+    pub fn with_data(&self, data: impl AsRef<[u8]>) -> Self {
+        let mut event = match self.framing {
+            Framing::Ndjson => return Self::ndjson(data),
+            Framing::Sse => Self::sse(data),
+        };
+        if let Some(name) = &self.name {
+            let mut raw = format!("event: {name}\n").into_bytes();
+            raw.extend_from_slice(&event.raw);
+            event.raw = raw.into();
+            event.name = Some(name.clone());
+        }
+        event
+    }
+}

@@ -1,0 +1,140 @@
+//! Several effects in a row on one exchange: what one sends, the next receives.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{request, response};
+
+use super::{Effect, Order, Orders};
+use crate::exchange::{Grain, Item};
+
+/// The effects at work on one exchange, in the file's order.
+#[derive(Default)]
+pub struct Chain {
+    links: Vec<Link>,
+}
+
+struct Link {
+    effect: Box<dyn Effect>,
+    fired: Fired,
+}
+
+/// What became of one effect on one exchange.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fired {
+    /// The place of its fault in the decision.
+    pub fault: usize,
+    pub hit: bool,
+    pub impossible: Option<&'static str>,
+    pub notes: Vec<(&'static str, f64)>,
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.links.iter().map(|link| &link.fired)).finish()
+    }
+}
+
+impl Chain {
+    /// Puts an effect at the end; `fault` says which of the decision's faults it belongs to.
+    pub fn push(&mut self, fault: usize, effect: Box<dyn Effect>) {
+        self.links.push(Link { effect, fired: Fired { fault, ..Fired::default() } });
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// The finest grain that any effect asks for.
+    pub fn grain(&self) -> Grain {
+        self.links.iter().map(|link| link.effect.grain()).max().unwrap_or_default()
+    }
+
+    /// What became of each effect so far.
+    pub fn fired(&self) -> impl Iterator<Item = &Fired> {
+        self.links.iter().map(|link| &link.fired)
+    }
+
+    /// How many effects there are.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Asks the effect at `index` about the request. The pump carries the orders out before it
+    /// asks the next, and asks the same one again where they say so.
+    pub fn on_request(
+        &mut self,
+        index: usize,
+        at: Duration,
+        head: &mut request::Parts,
+    ) -> Vec<Order> {
+        self.links[index].ask(|effect, out| effect.on_request(at, head, out))
+    }
+
+    /// Shows the upstream's head to the effect at `index`.
+    pub fn on_response(
+        &mut self,
+        index: usize,
+        at: Duration,
+        took: Duration,
+        head: &mut response::Parts,
+    ) -> Vec<Order> {
+        self.links[index].ask(|effect, out| effect.on_response(at, took, head, out))
+    }
+
+    /// Passes a piece through all effects.
+    pub fn on_item(&mut self, at: Duration, item: Item) -> Vec<Order> {
+        self.run(0, at, vec![Order::Send(item)])
+    }
+
+    /// Tells all effects that the body has ended; what one still sends passes those behind it.
+    pub fn on_end(&mut self, at: Duration) -> Vec<Order> {
+        let mut orders = Vec::new();
+        for index in 0..self.links.len() {
+            let sent = self.links[index].ask(|effect, out| effect.on_end(at, out));
+            orders.extend(self.run(index + 1, at, sent));
+            if ends(&orders) {
+                break;
+            }
+        }
+        orders
+    }
+
+    /// Passes orders through the effects from `first` on: pieces are shown to them, the rest stays.
+    fn run(&mut self, first: usize, at: Duration, orders: Vec<Order>) -> Vec<Order> {
+        let mut orders = orders;
+        for link in self.links.iter_mut().skip(first) {
+            let mut passed = Vec::with_capacity(orders.len());
+            for order in orders {
+                match order {
+                    Order::Send(item) => {
+                        passed.extend(link.ask(|effect, out| effect.on_item(at, item, out)));
+                    }
+                    other => passed.push(other),
+                }
+                if ends(&passed) {
+                    break;
+                }
+            }
+            orders = passed;
+        }
+        orders
+    }
+}
+
+/// Whether nothing may follow these orders.
+fn ends(orders: &[Order]) -> bool {
+    matches!(orders.last(), Some(Order::End(_)))
+}
+
+impl Link {
+    fn ask(&mut self, hook: impl FnOnce(&mut dyn Effect, &mut Orders)) -> Vec<Order> {
+        let mut out = Orders::default();
+        hook(self.effect.as_mut(), &mut out);
+        self.fired.hit |= out.hit;
+        self.fired.impossible = self.fired.impossible.or(out.impossible);
+        self.fired.notes.append(&mut out.notes);
+        out.list
+    }
+}

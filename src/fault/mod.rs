@@ -1,0 +1,256 @@
+//! Faults: what can be done to an exchange, as pure decisions.
+//!
+//! A fault never sleeps, touches a socket or reads a clock: it gets a piece of an exchange and the
+//! time since the run began, and gives back orders that the pump carries out. Three types for
+//! three lifetimes: [`Spec`] (the YAML value), [`Fault`] (the loaded fault, shared by exchanges),
+//! [`Effect`] (at work on one exchange).
+
+mod chain;
+mod draw;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use http::{request, response};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+pub use self::chain::{Chain, Fired};
+pub use self::draw::Draw;
+use crate::dialect::{Answer, Dialect};
+use crate::exchange::{Exchange, Grain, Item};
+
+/// The YAML side of a fault; its fields are the options that users write.
+pub trait Spec: DeserializeOwned + JsonSchema + Debug + Clone + Send + Sync + 'static {
+    /// The key in the experiment file, the name on the command line and in metrics.
+    const NAME: &'static str;
+    /// One line: the real failure that this mimics.
+    const SUMMARY: &'static str;
+    /// A value for this key, in YAML flow form, that parses and builds.
+    const EXAMPLE: &'static str;
+
+    /// Checks the options against each other and makes the fault.
+    fn build(&self) -> Result<Box<dyn Fault>, Invalid>;
+}
+
+/// Options that do not fit together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Invalid {
+    /// The option at fault, for example `ending`; empty for the fault as a whole.
+    pub field: &'static str,
+    /// What is wrong and what to write instead.
+    pub reason: String,
+}
+
+/// A loaded fault, shared by all its exchanges (token buckets and queues live here).
+pub trait Fault: Debug + Send + Sync {
+    /// Whether the request's body must be read before deciding (tokens, model).
+    fn needs_request_body(&self) -> bool {
+        false
+    }
+
+    /// Gets ready to act on one exchange that the selector and the dice have chosen.
+    fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible>;
+
+    /// Whether connections as a whole are refused while this is armed for all requests.
+    fn refuses_connections(&self) -> bool {
+        false
+    }
+
+    /// Forgets what an earlier arming left behind (called each time the fault is armed).
+    fn reset(&self) {}
+}
+
+/// What a fault may look at when it is armed for an exchange.
+#[derive(Debug)]
+pub struct Arming<'a> {
+    /// Time since the run began.
+    pub at: Duration,
+    pub exchange: &'a Exchange,
+    pub dialect: &'static dyn Dialect,
+    /// Seeded draws of this fault on this exchange; what it draws is written to the journal.
+    pub draw: &'a mut Draw,
+}
+
+/// Why a fault cannot act on an exchange, in words for the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impossible(pub &'static str);
+
+/// A fault at work on one exchange. Hooks pass everything by default. It is dropped when its
+/// exchange ends for whatever reason, a client that went away included.
+pub trait Effect: Send {
+    /// How finely this effect must see the answer's body.
+    fn grain(&self) -> Grain {
+        Grain::Head
+    }
+
+    /// The request is about to be sent upstream. `again` asks for another call after a wait.
+    fn on_request(&mut self, _at: Duration, _head: &mut request::Parts, _out: &mut Orders) {}
+
+    /// The upstream's head has come, `took` after the request was sent to it.
+    fn on_response(
+        &mut self,
+        _at: Duration,
+        _took: Duration,
+        _head: &mut response::Parts,
+        _out: &mut Orders,
+    ) {
+    }
+
+    /// A piece of the answer's body. What is not sent on is dropped.
+    fn on_item(&mut self, _at: Duration, item: Item, out: &mut Orders) {
+        out.send(item);
+    }
+
+    /// The upstream's body has ended in good order.
+    fn on_end(&mut self, _at: Duration, _out: &mut Orders) {}
+}
+
+/// What the pump is to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Ask the same effect again after this time (only from `on_request`).
+    Again(Duration),
+    /// Answer the request ourselves; the upstream is not called.
+    Answer(Answer),
+    /// End the exchange now, in this way.
+    End(Ending),
+    /// Send this piece.
+    Send(Item),
+    /// Hold everything that follows for this long.
+    Wait(Duration),
+}
+
+/// How an exchange ends early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// In good order: the chunked terminator is sent, the connection stays open.
+    Clean,
+    /// The connection is closed (TCP FIN) before the body is whole.
+    Close,
+    /// Nothing more is sent; the connection stays open until the client or the fault ends.
+    Hang,
+    /// The connection is reset (TCP RST).
+    Reset,
+}
+
+/// Collects what an effect orders and whether it acted.
+#[derive(Debug, Default)]
+pub struct Orders {
+    pub(crate) list: Vec<Order>,
+    pub(crate) hit: bool,
+    pub(crate) impossible: Option<&'static str>,
+    pub(crate) notes: Vec<(&'static str, f64)>,
+}
+
+impl Orders {
+    /// Holds what follows for this long; counts as a hit when longer than nothing.
+    pub fn wait(&mut self, time: Duration) {
+        if !time.is_zero() {
+            self.hit = true;
+            self.list.push(Order::Wait(time));
+        }
+    }
+
+    /// Passes a piece on. No hit by itself.
+    pub fn send(&mut self, item: Item) {
+        self.list.push(Order::Send(item));
+    }
+
+    /// Answers in the upstream's place; counts as a hit.
+    pub fn answer(&mut self, answer: Answer) {
+        self.hit = true;
+        self.list.push(Order::Answer(answer));
+    }
+
+    /// Ends the exchange; counts as a hit.
+    pub fn end(&mut self, ending: Ending) {
+        self.hit = true;
+        self.list.push(Order::End(ending));
+    }
+
+    /// Asks to be called again after this time; counts as a hit.
+    pub fn again(&mut self, time: Duration) {
+        self.hit = true;
+        self.list.push(Order::Again(time));
+    }
+
+    /// Says that this effect has changed something.
+    pub fn hit(&mut self) {
+        self.hit = true;
+    }
+
+    /// Says that this effect cannot act on this exchange, and why.
+    pub fn impossible(&mut self, reason: &'static str) {
+        self.impossible = Some(reason);
+    }
+
+    /// Writes a figure to the decision journal (for example the share really reached).
+    pub fn note(&mut self, name: &'static str, value: f64) {
+        self.notes.push((name, value));
+    }
+}
+
+/// Lists the kinds of fault: `module::Spec` each. From this one list come the YAML keys, the
+/// schema, `brownout faults` and the tests that hold every kind to its example.
+macro_rules! catalogue {
+    ($($module:ident :: $spec:ident),* $(,)?) => {
+        $(mod $module; pub use self::$module::$spec;)*
+
+        /// The effect keys of a fault in the experiment file; several may stand together.
+        #[derive(Clone, Debug, Default, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct EffectSpecs {
+            $(
+                #[serde(default)]
+                pub $module: Option<$spec>,
+            )*
+        }
+
+        /// One kind of fault, as documentation and tests see it.
+        pub const KINDS: &[Kind] = &[$(Kind {
+            name: $spec::NAME,
+            summary: $spec::SUMMARY,
+            example: $spec::EXAMPLE,
+            schema: || schemars::schema_for!($spec),
+            try_build: |json| {
+                let spec: $spec = serde_json::from_value(json).map_err(|error| Invalid {
+                    field: "",
+                    reason: error.to_string(),
+                })?;
+                spec.build()
+            },
+        }),*];
+
+        impl EffectSpecs {
+            /// The effects that are set, built, in catalogue order.
+            pub fn build(&self) -> Vec<(&'static str, Result<Box<dyn Fault>, Invalid>)> {
+                let mut built = Vec::new();
+                $(if let Some(spec) = &self.$module {
+                    built.push(($spec::NAME, spec.build()));
+                })*
+                built
+            }
+
+            /// This one's keys over those of `base`.
+            pub fn over(self, base: Self) -> Self {
+                Self { $($module: self.$module.or(base.$module)),* }
+            }
+        }
+    };
+}
+
+/// One kind of fault, as documentation and tests see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub example: &'static str,
+    pub schema: fn() -> schemars::Schema,
+    pub try_build: fn(serde_json::Value) -> Result<Box<dyn Fault>, Invalid>,
+}
+
+catalogue! {
+    latency::Latency,
+}

@@ -1,0 +1,182 @@
+//! What the planes report: one call to a dependency, one request of the driver, one decision.
+//! All times count from the start of the run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// An app's call to a dependency ended (proxy).
+    Call(Box<Call>),
+    /// A fault was considered for an exchange (engine).
+    Decision(Box<DecisionLine>),
+    /// A request of the driver ended (load).
+    Sample(Box<Sample>),
+}
+
+/// One call of the app to a dependency, as the proxy saw it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub dependency: Arc<str>,
+    /// When the request's head was read.
+    pub at: Duration,
+    /// When the answer's head was sent to the app.
+    pub head: Option<Duration>,
+    /// When the answer's first body byte was sent to the app.
+    pub first_byte: Option<Duration>,
+    pub end: Duration,
+    /// The status the app saw.
+    pub status: Option<u16>,
+    pub ended: CallEnd,
+    /// Whether the upstream was called at all.
+    pub upstream: bool,
+    /// Time that faults held this call back.
+    pub injected_delay: Duration,
+    /// Names of the faults that acted.
+    pub faults: Vec<Arc<str>>,
+    /// The client's own word on which attempt this is (`x-stainless-retry-count`), 0 for the first.
+    pub retry: Option<u32>,
+    /// The exchange's key, where it was computed (a fault was armed).
+    pub key: Option<u64>,
+    /// How long the answer told the client to wait (`retry-after`).
+    pub retry_after: Option<Duration>,
+    /// Body bytes sent to the app.
+    pub bytes: u64,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallEnd {
+    /// The app went away first.
+    ClientGone,
+    /// The answer arrived whole.
+    Complete,
+    /// A fault ended it.
+    Injected,
+    /// The upstream broke off in mid-answer.
+    UpstreamCut,
+    /// The upstream could not be reached, or broke off before its head.
+    UpstreamFailed,
+}
+
+/// A line of `decisions.jsonl`: one fault considered for one exchange.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DecisionLine {
+    /// The exchange's key, 16 hex digits.
+    pub key: String,
+    /// How many exchanges with this key came before.
+    pub ordinal: u32,
+    pub dependency: Arc<str>,
+    pub fault: Arc<str>,
+    /// Its `where` describes this exchange.
+    pub matched: bool,
+    /// Its percent chose this exchange.
+    pub selected: bool,
+    /// An effect acted.
+    pub hit: bool,
+    /// Why an effect could not act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impossible: Option<String>,
+    /// What was drawn and reached: `percent` (the roll, 0 to 100), delays in seconds, shares.
+    pub drawn: std::collections::BTreeMap<String, f64>,
+    /// When it was decided, in seconds since the run began.
+    pub at_s: f64,
+}
+
+/// The outcome class of a driver's request: exactly one each.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Transport error after the head.
+    Aborted,
+    /// Ended by the driver itself at the end of the run; in no ratio.
+    CancelledByDriver,
+    /// Complete on the wire but below the quality asked for.
+    Degraded,
+    /// Any other 4xx.
+    #[serde(rename = "http_4xx")]
+    Http4xx,
+    /// Any 5xx.
+    #[serde(rename = "http_5xx")]
+    Http5xx,
+    /// An error inside a good status.
+    InbandError,
+    /// Not the JSON or schema that was asked for.
+    Invalid,
+    Ok,
+    /// 429, or 503 with Retry-After.
+    RateLimited,
+    /// Connecting failed.
+    Refused,
+    /// Never sent, since too many were in flight; counts as not good.
+    ShedByDriver,
+    Timeout,
+    /// A clean end without the terminal marker.
+    Truncated,
+}
+
+impl Outcome {
+    /// The word in results and expectations.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::CancelledByDriver => "cancelled_by_driver",
+            Self::Degraded => "degraded",
+            Self::Http4xx => "http_4xx",
+            Self::Http5xx => "http_5xx",
+            Self::InbandError => "inband_error",
+            Self::Invalid => "invalid",
+            Self::Ok => "ok",
+            Self::RateLimited => "rate_limited",
+            Self::Refused => "refused",
+            Self::ShedByDriver => "shed_by_driver",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+        }
+    }
+
+    /// Whether ratios count this request at all.
+    pub fn counts(self) -> bool {
+        self != Self::CancelledByDriver
+    }
+}
+
+/// One request of the driver, from its intended start to its end.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The intended start: what latency counts from in an open loop.
+    pub scheduled: Duration,
+    /// When the driver really began to send.
+    pub issued: Duration,
+    pub head: Option<Duration>,
+    /// The first body byte.
+    pub first_byte: Option<Duration>,
+    /// The first content-bearing event.
+    pub first_token: Option<Duration>,
+    /// The last content-bearing event.
+    pub last_token: Option<Duration>,
+    pub end: Duration,
+    pub outcome: Outcome,
+    pub status: Option<u16>,
+    /// Content-bearing events of the answer.
+    pub tokens: u32,
+    /// Gaps between content-bearing events, in microseconds.
+    pub gaps: Box<[u32]>,
+    /// The terminal marker came.
+    pub complete: bool,
+    /// Which prompt was asked (same number, same text).
+    pub prompt: u64,
+    pub user: u32,
+    pub session: u64,
+    pub turn: u32,
+    /// The error as the user saw it, shortened, with no secrets.
+    pub error: Option<Arc<str>>,
+    /// Whether the answer was asked for as a stream.
+    pub stream: bool,
+}

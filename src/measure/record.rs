@@ -1,0 +1,283 @@
+//! The record of a run: what `results.json` holds and every report renders. Fields are only added.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The version of this layout; it rises only when a field changes its meaning.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything a run left behind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Record {
+    pub schema_version: u32,
+    /// The version of brownout that wrote it.
+    pub version: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub seed: u64,
+    /// The generator behind the seed.
+    pub algorithm: String,
+    pub verdict: Verdict,
+    pub exit_code: i32,
+    /// Why the verdict is what it is, a sentence each.
+    pub reasons: Vec<String>,
+    /// One generated sentence on what happened to users, and why.
+    pub headline: String,
+    /// The run was cut short (Ctrl-C, safety stop, a crash of the app).
+    pub partial: bool,
+    /// When the run began, RFC 3339 UTC.
+    pub started: String,
+    pub duration_s: f64,
+    pub phases: Vec<Phase>,
+    pub expectations: Vec<Expected>,
+    pub faults: Vec<FaultLedger>,
+    pub recovery: Vec<Recovery>,
+    pub driver: Driver,
+    /// One row a second.
+    pub timeline: Vec<Second>,
+    /// One lane a dependency.
+    pub lanes: Vec<Lane>,
+    /// Errors as users saw them.
+    pub errors: Vec<UserError>,
+    pub dependencies: Vec<DependencyInfo>,
+    /// The experiment file as written (`${…}` not filled in), and its name.
+    pub source: Source,
+    /// The command that runs this again.
+    pub reproduce: String,
+    /// Observations that the recorder had to drop (0 in an honest run).
+    pub observations_dropped: u64,
+}
+
+/// The verdict of a run or of one expectation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Stopped by a safety rule.
+    Aborted,
+    Fail,
+    /// Too little happened to say.
+    #[default]
+    Inconclusive,
+    Pass,
+}
+
+/// One phase, by the cohort of requests whose intended start lies in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Phase {
+    pub name: String,
+    pub start_s: f64,
+    pub end_s: f64,
+    /// Names of the faults armed in it.
+    pub faults: Vec<String>,
+    /// How the faults are set in it, in words (`flaky-llm 5 -> 40 %`).
+    pub fault_text: Vec<String>,
+    pub requests: u64,
+    pub outcomes: BTreeMap<String, u64>,
+    /// Share (0 to 1) of counted requests that were ok; null without requests.
+    pub success_rate: Option<f64>,
+    /// Seconds from issue to the first content-bearing event.
+    pub ttft: Quantiles,
+    /// Seconds from the intended start to the end.
+    pub latency: Quantiles,
+    /// Seconds between content-bearing events.
+    pub itl: Quantiles,
+    /// Share (0 to 1) of started answers that arrived whole.
+    pub completeness: Option<f64>,
+    /// Good requests per second.
+    pub goodput: Option<f64>,
+    /// Content-bearing events per second over the phase.
+    pub tokens_per_second: Option<f64>,
+    /// Gaps above a second.
+    pub stalls: u64,
+    pub dependencies: BTreeMap<String, DependencyPhase>,
+}
+
+/// Quantiles in seconds; a quantile without enough samples is null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Quantiles {
+    pub p50: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    pub max: Option<f64>,
+    pub mean: Option<f64>,
+    pub n: u64,
+}
+
+/// A dependency within a phase, by the start of its calls.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DependencyPhase {
+    pub calls: u64,
+    /// Calls per driver request, over the same in the first phase (1 = as in baseline).
+    pub retry_amplification: Option<f64>,
+    /// Calls per driver request.
+    pub calls_per_request: Option<f64>,
+    /// Calls that say they are retries.
+    pub retries: u64,
+    /// Calls that came before an earlier answer's Retry-After had passed.
+    pub retries_before_retry_after: u64,
+    /// Calls on which a fault acted.
+    pub injected: u64,
+    /// Errors that no fault caused (5xx, 429, cut, unreachable).
+    pub own_errors: u64,
+    /// Calls whose client went away.
+    pub abandoned: u64,
+    pub statuses: BTreeMap<String, u64>,
+    /// Seconds to the answer's head.
+    pub time_to_head: Quantiles,
+}
+
+/// One expectation, judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Expected {
+    pub text: String,
+    /// The line in the experiment file, 0 when unknown.
+    pub line: u32,
+    pub verdict: Verdict,
+    /// `fail` breaks the run, `warn` is only told.
+    pub severity: String,
+    /// The phase it is judged over, when it names one.
+    pub phase: Option<String>,
+    /// In the unit of the limit: seconds, shares of 1, or plain numbers.
+    pub observed: Option<f64>,
+    pub limit: f64,
+    /// Distance to the limit; positive is good.
+    pub margin: Option<f64>,
+    pub samples: u64,
+    /// How to print observed, limit and margin: `s`, `%`, `x`, `/s` or nothing.
+    pub unit: String,
+    /// Observed and margin in words (`88.2 %`, `7.0 points under`).
+    pub observed_text: String,
+    pub margin_text: String,
+    /// Interval of the estimate at 95 %, where there is one.
+    pub interval: Option<[f64; 2]>,
+    /// Why it is inconclusive.
+    pub note: Option<String>,
+}
+
+/// What became of one fault.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultLedger {
+    pub name: String,
+    pub target: String,
+    /// Its effects (`latency`, `rate_limit`).
+    pub effects: Vec<String>,
+    pub armed: u64,
+    pub matched: u64,
+    pub selected: u64,
+    pub hit: u64,
+    pub impossible: u64,
+    pub reasons: BTreeMap<String, u64>,
+    /// The percent asked for, averaged over the matched exchanges.
+    pub percent_wanted: Option<f64>,
+    /// Driver requests in the phases where it was armed (its chance to matter).
+    pub requests_meanwhile: u64,
+}
+
+/// Recovery after a faulty phase.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Recovery {
+    /// The phase after whose end recovery is counted.
+    pub after: String,
+    /// When the last fault was gone.
+    pub fault_end_s: f64,
+    /// Seconds until users were well again and stayed so; the time waited so far when censored.
+    pub time_to_recover_s: Option<f64>,
+    /// The run ended before recovery.
+    pub censored: bool,
+    /// absorbed, recovered, slow_recovery, persistent_degradation, metastable_suspected, inconclusive.
+    pub class: String,
+    /// 1 - the lowest smoothed quality (0 to 1).
+    pub depth: Option<f64>,
+    /// Good-seconds lost over the fault's length: 1 = fully passed through, above = amplified.
+    pub loss_ratio: Option<f64>,
+}
+
+/// Could the driver keep up?
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Driver {
+    /// Issue minus intended start, 99th percentile, in milliseconds.
+    pub lag_p99_ms: Option<f64>,
+    pub lag_max_ms: Option<f64>,
+    /// Requests never sent since too many were in flight.
+    pub shed: u64,
+    /// Requests planned.
+    pub planned: u64,
+    /// Share of one core that this process used, averaged (1 = one core full).
+    pub cpu: Option<f64>,
+    /// Why the driver itself may have bent the numbers.
+    pub warnings: Vec<String>,
+}
+
+/// One second of the run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Second {
+    /// Its start.
+    pub at_s: f64,
+    /// Requests with their intended start here.
+    pub arrivals: u64,
+    /// Of those, the good ones.
+    pub good: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub in_flight: u64,
+    pub ttft_p50: Option<f64>,
+    pub ttft_p95: Option<f64>,
+    pub ttft_p99: Option<f64>,
+    pub latency_p50: Option<f64>,
+    pub latency_p95: Option<f64>,
+    pub tokens: u64,
+    /// Calls per dependency.
+    pub calls: BTreeMap<String, u64>,
+    /// Calls per answer relative to the first phase, over a window of 5 s, worst dependency.
+    pub amplification: Option<f64>,
+}
+
+/// What happened at one dependency, for the chart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Lane {
+    pub dependency: String,
+    /// At most a few thousand; the rest is thinned out evenly.
+    pub ticks: Vec<Tick>,
+}
+
+/// A fault that acted, or an error of the dependency's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tick {
+    pub at_s: f64,
+    /// The fault's name; null for an error that no fault caused.
+    pub fault: Option<String>,
+    pub status: Option<u16>,
+}
+
+/// An error as users saw it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UserError {
+    pub phase: String,
+    pub outcome: String,
+    pub status: Option<u16>,
+    /// The text the app gave, shortened.
+    pub message: String,
+    pub count: u64,
+    /// Whether a fault was acting on a dependency during these requests.
+    pub during_fault: bool,
+}
+
+/// A dependency as configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DependencyInfo {
+    pub name: String,
+    pub kind: String,
+    pub listen: String,
+    /// The upstream's origin, or `simulator`.
+    pub upstream: String,
+    pub calls: u64,
+}
+
+/// Where the experiment came from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Source {
+    pub file: String,
+    pub text: String,
+}

@@ -1,0 +1,6 @@
+//! Sockets and time: the clock with its timer thread, upstream connections, TLS. It knows nothing
+//! of faults, dialects or experiments.
+
+mod clock;
+
+pub use self::clock::{Clock, Sleep};

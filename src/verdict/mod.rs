@@ -1,0 +1,109 @@
+//! Judges expectations against what was measured. Pure.
+
+use std::time::Duration;
+
+/// One expectation, as parsed from its sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expectation {
+    /// As written.
+    pub text: String,
+    /// Its line in the file, 0 when unknown.
+    pub line: u32,
+    pub metric: Metric,
+    pub op: Op,
+    pub limit: Limit,
+    pub window: Window,
+    /// `for 15s`: how long it must hold (or fail, in `abort_when`).
+    pub hold: Option<Duration>,
+    /// A failed `warn` does not fail the run.
+    pub warn: bool,
+    pub min_samples: u64,
+    /// Judge by the interval at this confidence (0 to 1) instead of the observed value.
+    pub confidence: Option<f64>,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// `success_rate`, `ttft`, `retry_amplification`, …
+    pub name: String,
+    /// `p95(…)`, `avg(…)`; None for a bare name.
+    pub function: Option<Function>,
+    pub labels: Vec<(String, String)>,
+    pub dependency: Option<String>,
+}
+
+/// How samples become one number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Function {
+    Avg,
+    Count,
+    Max,
+    Min,
+    /// 0 to 100.
+    Percentile(f64),
+    Rate,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Equal,
+    NotEqual,
+}
+
+/// What it is compared with: in seconds, shares of 1, or plain numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Limit {
+    Value {
+        value: f64,
+        unit: Unit,
+    },
+    /// `110% of baseline`: a share of the same metric in another phase.
+    OfPhase {
+        share: f64,
+        phase: String,
+    },
+}
+
+/// The unit a limit was written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    None,
+    Percent,
+    PerSecond,
+    Seconds,
+    Times,
+}
+
+/// Which part of the run is judged.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Window {
+    After(String),
+    #[default]
+    All,
+    During(String),
+}
+
+/// Why a sentence is no expectation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct BadSentence {
+    /// Where in the sentence, in bytes.
+    pub at: usize,
+    pub len: usize,
+    pub reason: String,
+    pub hint: Option<String>,
+}
+
+impl Expectation {
+    /// Reads `metric op value [of phase] [during|after phase] [for duration]`.
+    pub fn parse(text: &str) -> Result<Self, BadSentence> {
+        let _ = text;
+        unimplemented!()
+    }
+}

@@ -1,0 +1,5 @@
+//! The integration tests: one binary, a module per subject.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod floors;
