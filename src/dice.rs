@@ -27,6 +27,7 @@ impl Dice {
     }
 
     /// A seed nobody chose, for runs that name none; printed so that the run can be repeated.
+    #[expect(clippy::disallowed_methods, reason = "the one place where chance is wanted")]
     pub fn fresh_seed() -> u64 {
         u64::from(rand::rng().next_u32())
     }

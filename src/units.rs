@@ -194,12 +194,9 @@ impl FromStr for Count {
         let (low, high) = text.split_once("..").unwrap_or((text, text));
         match (low.trim().parse(), high.trim().parse()) {
             (Ok(low), Ok(high)) if low <= high => Ok(Self { low, high }),
-            (Ok(low), Ok(high)) => bad(format!(
-                "`{}` runs backwards; write {high}..{low}",
-                text.trim(),
-                low = low as u64,
-                high = high as u64
-            )),
+            (Ok(low), Ok(high)) => {
+                bad(format!("`{}` runs backwards; write {high}..{low}", text.trim()))
+            }
             _ => bad(format!(
                 "`{}` is no count; write a whole number such as 3, or a range such as 2..6",
                 text.trim()

@@ -19,7 +19,8 @@ const FLOORS: &[&[&str]] = &[
 
 /// Neighbours on a floor that may look at each other, with the reason.
 const SIDEWAYS: &[(&str, &str)] = &[
-    ("units", "dice"),
+    // An exchange is keyed by the hash that decisions are drawn from.
+    ("exchange", "dice"),
     // The engine and the planes hand their observations to the measures.
     ("engine", "measure"),
     // A run serves the admin API while it lasts.
