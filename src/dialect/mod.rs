@@ -3,6 +3,8 @@
 //! One effect serves every provider because it asks the dialect. A dialect is pure: it reads and
 //! makes bytes, and never touches a socket or a clock.
 
+mod azure;
+mod class;
 mod openai;
 mod plain;
 mod qdrant;
@@ -30,7 +32,8 @@ pub trait Dialect: Debug + Send + Sync {
     /// What a whole answer says.
     fn read_message(&self, operation: Operation, body: &[u8]) -> Reading;
 
-    /// The answer this provider gives for a failure: status, headers and body as on the wire.
+    /// The answer this provider gives for a failure: status, headers and body as on the wire. It
+    /// holds no quota headers; who wants them (true or false ones) adds `quota_headers`.
     fn failure(&self, failure: &Failure<'_>) -> Answer;
 
     /// The headers by which this provider tells how much of a rate limit is left; empty when it
@@ -133,7 +136,8 @@ pub const KINDS: &[&str] = &["azure-openai", "http", "openai", "qdrant"];
 /// The dialect of a kind, None when there is no such kind.
 pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
     match kind {
-        "openai" | "azure-openai" => Some(&openai::OpenAi),
+        "azure-openai" => Some(&azure::AzureOpenAi),
+        "openai" => Some(&openai::OpenAi),
         "qdrant" => Some(&qdrant::Qdrant),
         "http" => Some(&plain::Plain),
         _ => None,

@@ -1,7 +1,22 @@
-//! OpenAi.
+//! OpenAI: chat completions (streamed and not), completions, embeddings; of the responses API the
+//! request, the text and the ends.
 
-use super::*;
+mod answer;
+mod edit;
+pub(super) mod failure;
+mod request;
+mod words;
 
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Uri};
+use serde_json::json;
+
+use self::request::Asked;
+use super::{Answer, Dialect, Failure, Quota, Reading};
+use crate::exchange::{Event, Facts, Operation};
+
+/// The wire format of `kind: openai`.
 #[derive(Debug)]
 pub(crate) struct OpenAi;
 
@@ -9,28 +24,153 @@ impl Dialect for OpenAi {
     fn name(&self) -> &'static str {
         "openai"
     }
-    fn facts(&self, _: &Method, _: &Uri, _: &HeaderMap, _: &[u8]) -> Facts {
-        Facts::default()
+
+    fn facts(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Facts {
+        let operation = operation(method, uri.path());
+        if operation == Operation::Other {
+            return Facts::default();
+        }
+        let asked = Asked::read(body);
+        let text = if asked.whole { asked.text } else { asked.text.max(declared(headers)) };
+        let prompt_tokens = u32::try_from(text / 4).unwrap_or(u32::MAX);
+        Facts {
+            operation,
+            model: asked.model,
+            stream: asked.stream,
+            prompt_tokens: if body.is_empty() { 0 } else { prompt_tokens.max(1) },
+            max_tokens: asked.max_tokens,
+        }
     }
-    fn read_event(&self, _: Operation, _: &Event) -> Reading {
-        Reading::default()
+
+    fn read_event(&self, _: Operation, event: &Event) -> Reading {
+        answer::read_event(event)
     }
-    fn read_message(&self, _: Operation, _: &[u8]) -> Reading {
-        Reading::default()
+
+    fn read_message(&self, _: Operation, body: &[u8]) -> Reading {
+        answer::read_message(body)
     }
-    fn failure(&self, _: &Failure<'_>) -> Answer {
-        Answer { status: StatusCode::SERVICE_UNAVAILABLE, headers: vec![], body: Bytes::new() }
+
+    fn failure(&self, failure: &Failure<'_>) -> Answer {
+        failure::failure(failure)
     }
-    fn quota_headers(&self, _: &Quota) -> Vec<(&'static str, String)> {
-        vec![]
+
+    fn quota_headers(&self, quota: &Quota) -> Vec<(&'static str, String)> {
+        failure::quota_headers(quota)
     }
-    fn finish_event(&self, _: Operation, _: &Event, _: &str) -> Option<Event> {
-        None
+
+    fn finish_event(&self, _: Operation, like: &Event, reason: &str) -> Option<Event> {
+        edit::finish_event(like, reason)
     }
-    fn shorten(&self, _: Operation, _: &[u8], _: f64, _: &str) -> Option<Bytes> {
-        None
+
+    fn shorten(&self, _: Operation, body: &[u8], share: f64, reason: &str) -> Option<Bytes> {
+        edit::shorten(body, share, reason)
     }
-    fn inband_error(&self, _: &str) -> Option<Event> {
-        None
+
+    fn inband_error(&self, message: &str) -> Option<Event> {
+        let error = json!({
+            "error": { "message": message, "type": "server_error", "param": null, "code": null }
+        });
+        Some(Event::sse(error.to_string()))
+    }
+}
+
+/// What a path asks for; a base path may stand before it.
+fn operation(method: &Method, path: &str) -> Operation {
+    let path = path.trim_end_matches('/');
+    if method != Method::POST {
+        Operation::Other
+    } else if path.ends_with("/completions") || path.ends_with("/responses") {
+        Operation::Chat
+    } else if path.ends_with("/embeddings") {
+        Operation::Embed
+    } else {
+        Operation::Other
+    }
+}
+
+/// The length that the request gives for its body: the measure of a prompt that was not read to
+/// its end.
+fn declared(headers: &HeaderMap) -> u64 {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    length.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(path: &str, body: &[u8]) -> Facts {
+        let uri = Uri::try_from(path).unwrap();
+        OpenAi.facts(&Method::POST, &uri, &HeaderMap::new(), body)
+    }
+
+    #[test]
+    fn paths_are_known_by_their_ends() {
+        let asked = |path| facts(path, b"{}").operation;
+        assert_eq!(asked("/v1/chat/completions"), Operation::Chat);
+        assert_eq!(asked("/proxy/base/v1/chat/completions?x=1"), Operation::Chat);
+        assert_eq!(asked("/v1/completions"), Operation::Chat);
+        assert_eq!(asked("/v1/embeddings/"), Operation::Embed);
+        assert_eq!(asked("/v1/models"), Operation::Other);
+        assert_eq!(asked("/v1/embeddings/x"), Operation::Other);
+        let uri = Uri::from_static("/v1/chat/completions");
+        let got = OpenAi.facts(&Method::GET, &uri, &HeaderMap::new(), b"");
+        assert_eq!(got.operation, Operation::Other, "stored completions are listed by GET");
+    }
+
+    #[test]
+    fn requests_tell_model_stream_and_size() {
+        let body = br#"{"messages":[{"role":"user","content":"twelve bytes"}],"model":"gpt-4o","max_tokens":99,"stream":true}"#;
+        let read = facts("/v1/chat/completions", body);
+        assert_eq!(read.model.as_deref(), Some("gpt-4o"));
+        assert_eq!((read.stream, read.prompt_tokens, read.max_tokens), (true, 3, Some(99)));
+        assert_eq!(facts("/v1/embeddings", br#"{"input":"a"}"#).prompt_tokens, 1);
+        assert_eq!(facts("/v1/embeddings", b"").prompt_tokens, 0, "unknown before it was read");
+    }
+
+    #[test]
+    fn a_cut_body_is_sized_by_its_declared_length() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, 400_000.into());
+        let uri = Uri::from_static("/v1/chat/completions");
+        let body = br#"{"model":"m","messages":[{"content":"xxxx"#;
+        let read = OpenAi.facts(&Method::POST, &uri, &headers, body);
+        assert_eq!((read.model.as_deref(), read.prompt_tokens), (Some("m"), 100_000));
+    }
+
+    #[test]
+    fn an_inband_error_reads_back() {
+        let event = OpenAi.inband_error("it \"broke\"").unwrap();
+        assert_eq!(
+            OpenAi.read_event(Operation::Chat, &event).error.as_deref(),
+            Some("it \"broke\"")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(
+            start in prop::sample::select(vec![&br#"{"messages":[{"content":"#[..], br#"{"choices":[{"delta":"#, b""]),
+            rest in prop::collection::vec(any::<u8>(), 0..80),
+            share in any::<f64>(),
+        ) {
+            let bytes = [start, &rest[..]].concat();
+            let _ = facts("/v1/chat/completions", &bytes);
+            let event = Event::sse(&bytes);
+            let _ = OpenAi.read_event(Operation::Chat, &event);
+            let _ = OpenAi.read_message(Operation::Chat, &bytes);
+            let _ = OpenAi.finish_event(Operation::Chat, &event, "length");
+            let _ = OpenAi.shorten(Operation::Chat, &bytes, share, "length");
+        }
+
+        #[test]
+        fn no_cut_panics(at in 0usize..200, share in 0.0f64..1.0) {
+            let body = r#"{"choices":[{"message":{"content":"ünïcödé text","tool_calls":[{"function":{"arguments":"{}"}}]},"finish_reason":"stop"}],"usage":{"completion_tokens":4,"total_tokens":9}}"#;
+            let cut = &body.as_bytes()[..at.min(body.len())];
+            let _ = OpenAi.read_message(Operation::Chat, cut);
+            let _ = OpenAi.shorten(Operation::Chat, body.as_bytes(), share, "stop").unwrap();
+        }
     }
 }

@@ -4,18 +4,44 @@
 //! snapshot that judged it. Same seed and same exchange key give the same decision, whatever the
 //! interleaving.
 
+mod affected;
+mod decision;
 pub mod identify;
+mod ordinal;
+mod selector;
+mod snapshot;
+mod tally;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use http::request;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+use self::affected::Window;
+pub use self::decision::Decision;
+use self::decision::{Considered, Open};
+use self::identify::Identify;
+use self::ordinal::Ordinals;
+pub use self::selector::Selector;
+use self::snapshot::{Armed, Snapshot};
+use self::tally::Entry;
+pub use self::tally::Tally;
 use crate::dialect::Dialect;
-use crate::exchange::{Exchange, Operation};
-use crate::fault::{Chain, Fault};
+use crate::dice::Dice;
+use crate::exchange::{Exchange, ExchangeKey};
+use crate::fault::{self, Draw, Fault, Impossible};
+use crate::measure::Recorder;
 use crate::units::Ramp;
+
+/// Why an exchange was let go although a fault had chosen it.
+const LIMITED: &str = "max_affected reached";
 
 /// A named fault as loaded from the file: where it acts, how often, and with which effects.
 #[derive(Debug)]
@@ -31,20 +57,6 @@ pub struct Rule {
     pub sticky: Option<Sticky>,
     /// Key in the file (`latency`) and the loaded fault, in catalogue order.
     pub effects: Vec<(&'static str, Box<dyn Fault>)>,
-}
-
-/// What `where:` asks of an exchange; all parts that are set must hold.
-#[derive(Clone, Debug, Default)]
-pub struct Selector {
-    /// A glob over the path (`*` crosses slashes).
-    pub path: Option<globset::GlobMatcher>,
-    pub method: Option<http::Method>,
-    /// Header name and a glob over its value.
-    pub headers: Vec<(http::HeaderName, globset::GlobMatcher)>,
-    pub model: Option<globset::GlobMatcher>,
-    pub stream: Option<bool>,
-    pub operation: Option<Operation>,
-    pub user: Option<globset::GlobMatcher>,
 }
 
 /// What a decision sticks to: the same identity meets the same fate all along.
@@ -63,35 +75,8 @@ pub struct Arming {
     pub percent: Option<Ramp>,
     /// When it was armed, since the run began; ramps count from here.
     pub from: Duration,
-    /// When it ends by itself; ramps end here.
+    /// When it ends by itself; ramps end here. A ramp without an end stays at its start.
     pub until: Option<Duration>,
-}
-
-/// What became of one fault over a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Tally {
-    /// Exchanges with its targets while it was armed.
-    pub armed: u64,
-    /// Of those, the ones its `where` describes.
-    pub matched: u64,
-    /// Of those, the ones its percent chose.
-    pub selected: u64,
-    /// Of those, the ones on which an effect acted.
-    pub hit: u64,
-    /// Of those, the ones on which an effect could not act.
-    pub impossible: u64,
-    /// Why not, with counts.
-    pub reasons: BTreeMap<String, u64>,
-}
-
-/// The engine: rules, their armed state and their tallies.
-#[derive(Debug)]
-pub struct Engine {/* filled in by its owner */}
-
-/// What was decided for one exchange. Dropping it closes the books: tallies and journal lines.
-#[derive(Debug)]
-pub struct Decision {
-    pub chain: Chain,
 }
 
 /// What a dependency's armed faults need to know before they can decide.
@@ -105,26 +90,119 @@ pub struct Demand {
     pub refuse: bool,
 }
 
-#[expect(unused_variables, reason = "signatures that the engine's owner fills in")]
+/// A dependency's place in the engine, looked up once, so that no request has to search for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gate(usize);
+
+/// The engine: rules, their armed state and their tallies.
+#[derive(Debug)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    rules: Vec<Arc<Loaded>>,
+    /// The dependencies that any rule targets.
+    dependencies: Vec<Arc<str>>,
+    snapshot: ArcSwap<Snapshot>,
+    /// Held while the snapshot is replaced; counts the changes.
+    changes: Mutex<watch::Sender<u64>>,
+    ordinals: Mutex<Ordinals>,
+    /// One for each dependency.
+    windows: Vec<Mutex<Window>>,
+    /// The bits of `max_affected` as a share; 1 and above mean no limit.
+    limit: AtomicU64,
+    journal: Recorder,
+}
+
+/// A rule with its own stream of dice and its books.
+#[derive(Debug)]
+struct Loaded {
+    rule: Rule,
+    dice: Dice,
+    tally: Mutex<Tally>,
+}
+
 impl Engine {
     /// An engine with these rules, all disarmed.
-    pub fn new(seed: u64, rules: Vec<Rule>, journal: crate::measure::Recorder) -> Self {
-        unimplemented!()
+    pub fn new(seed: u64, rules: Vec<Rule>, journal: Recorder) -> Self {
+        let dice = Dice::from_seed(seed);
+        let mut dependencies: Vec<Arc<str>> = Vec::new();
+        for target in rules.iter().flat_map(|rule| &rule.targets) {
+            if !dependencies.contains(target) {
+                dependencies.push(Arc::clone(target));
+            }
+        }
+        let load = |rule: Rule| {
+            let dice = dice.fork(&rule.name);
+            Arc::new(Loaded { rule, dice, tally: Mutex::default() })
+        };
+        Self(Arc::new(Inner {
+            rules: rules.into_iter().map(load).collect(),
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            changes: Mutex::new(watch::Sender::new(0)),
+            ordinals: Mutex::default(),
+            windows: dependencies.iter().map(|_| Mutex::default()).collect(),
+            dependencies,
+            limit: AtomicU64::new(f64::INFINITY.to_bits()),
+            journal,
+        }))
     }
 
-    /// What must be known before deciding for this dependency. Cheap: one snapshot load.
+    /// The place of a dependency; one that no rule targets has a gate that nothing is armed for.
+    pub fn gate(&self, dependency: &str) -> Gate {
+        let mut known = self.0.dependencies.iter();
+        Gate(known.position(|name| **name == *dependency).unwrap_or(usize::MAX))
+    }
+
+    /// What must be known before deciding behind this gate. Cheap and free of allocation: one
+    /// snapshot load.
+    pub fn demand_at(&self, gate: Gate) -> Demand {
+        self.0.snapshot.load().demand(gate.0)
+    }
+
+    /// What must be known before deciding for this dependency.
     pub fn demand(&self, dependency: &str) -> Demand {
-        unimplemented!()
+        self.demand_at(self.gate(dependency))
     }
 
     /// Tells when the armed state of any fault changes (for listeners that refuse connections).
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        unimplemented!()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.lock().subscribe()
     }
 
-    /// The ordinal of a key: how often it was seen before, counted up by this call.
-    pub fn ordinal(&self, dependency: &str, key: crate::exchange::ExchangeKey) -> u32 {
-        unimplemented!()
+    /// The ordinal of a key: how often it was seen before, counted up by this call. About a million
+    /// keys are remembered; one that was not seen for half a million others counts from 0 again.
+    pub fn ordinal(&self, dependency: &str, key: ExchangeKey) -> u32 {
+        self.0.ordinals.lock().next(self.gate(dependency).0, key)
+    }
+
+    /// Reads a request as faults and selectors see it, and counts its key. `body` may be a prefix
+    /// of the real one.
+    pub fn exchange(
+        &self,
+        dependency: &Arc<str>,
+        head: &request::Parts,
+        body: &[u8],
+        dialect: &'static dyn Dialect,
+        identify: &Identify,
+    ) -> Exchange {
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let key = identify::label(&head.headers)
+            .map_or_else(|| ExchangeKey::of(&head.method, path, body), ExchangeKey::labelled);
+        let (user, session) = identify.read(&head.headers, body);
+        Exchange {
+            dependency: Arc::clone(dependency),
+            key,
+            ordinal: self.ordinal(dependency, key),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            headers: identify::guarded(&head.headers),
+            facts: dialect.facts(&head.method, &head.uri, &head.headers, body),
+            body_len: body.len(),
+            user,
+            session,
+            api_key: identify::api_key(&head.headers),
+        }
     }
 
     /// Decides for one exchange.
@@ -134,35 +212,224 @@ impl Engine {
         exchange: &Exchange,
         dialect: &'static dyn Dialect,
     ) -> Decision {
-        unimplemented!()
+        let place = self.gate(&exchange.dependency).0;
+        let snapshot = self.0.snapshot.load();
+        let mut considered: Vec<Considered> = snapshot
+            .armed_for(place)
+            .filter(|armed| !armed.is_over(at))
+            .map(|armed| armed.consider(at, exchange))
+            .collect();
+        if considered.is_empty() {
+            return Decision::default();
+        }
+        let chosen = considered.iter().any(|one| one.selected);
+        let touched = self.0.admit(place, at, chosen);
+        let mut decision = Decision::default();
+        let mut effects = Vec::new();
+        for (index, one) in considered.iter_mut().enumerate().filter(|(_, one)| one.selected) {
+            if !touched {
+                one.let_go = Some(LIMITED);
+                continue;
+            }
+            let rule = Arc::clone(&one.rule);
+            let dice = rule.exchange_dice(exchange);
+            for (key, fault) in &rule.rule.effects {
+                let mut draw = Draw::new(dice.fork(key));
+                let mut arming = fault::Arming { at, exchange, dialect, draw: &mut draw };
+                match fault.arm(&mut arming) {
+                    Ok(effect) => {
+                        decision.chain.push(index, effect);
+                        effects.push(*key);
+                    }
+                    Err(Impossible(reason)) => one.unarmed.push((key, reason)),
+                }
+                let drawn = draw.into_drawn().into_iter();
+                one.drawn.extend(drawn.map(|(name, value)| (*key, name, value)));
+            }
+        }
+        decision.open = Some(Box::new(Open {
+            engine: Arc::clone(&self.0),
+            dependency: Arc::clone(&exchange.dependency),
+            place,
+            key: exchange.key,
+            ordinal: exchange.ordinal,
+            at,
+            considered,
+            effects,
+            touched: chosen && touched,
+        }));
+        decision
     }
 
-    /// Counts connections that were refused as a whole (they never become exchanges).
-    pub fn count_refused(&self, dependency: &str) {}
+    /// Counts a connection that was refused as a whole (it never becomes an exchange). Connections
+    /// have no key, so they are tallied but not journalled.
+    pub fn count_refused(&self, dependency: &str) {
+        let snapshot = self.0.snapshot.load();
+        let entry = Entry { wanted: 100.0, selected: true, hit: true, ..Entry::default() };
+        for armed in snapshot.armed_for(self.gate(dependency).0).filter(|armed| armed.refuses()) {
+            armed.rule.tally.lock().add(&entry);
+        }
+    }
 
-    /// Arms a fault; an error names the faults there are.
+    /// Never touches more than this share (0 to 1) of a dependency's exchanges over 30 seconds, as
+    /// far as exchanges are decided on. Below 1 no connections are refused as a whole.
+    pub fn limit_affected(&self, share: f64) {
+        self.0.limit.store(share.to_bits(), Ordering::Relaxed);
+        self.0.rearm(|_| {});
+    }
+
+    /// Arms a fault, anew if it was armed; an error names the faults there are.
     pub fn arm(&self, fault: &str, arming: Arming) -> Result<(), String> {
-        unimplemented!()
+        let place = self.0.place_of(fault).ok_or_else(|| self.0.unknown(fault))?;
+        for (_, fault) in &self.0.rules[place].rule.effects {
+            fault.reset();
+        }
+        self.0.rearm(|armings| armings[place] = Some(arming));
+        Ok(())
     }
 
     /// Disarms a fault; false when it was not armed.
     pub fn disarm(&self, fault: &str) -> bool {
-        unimplemented!()
+        let Some(place) = self.0.place_of(fault) else { return false };
+        self.0.rearm(|armings| armings[place] = None)
     }
 
     /// Disarms everything.
-    pub fn disarm_all(&self) {}
+    pub fn disarm_all(&self) {
+        self.0.rearm(|armings| armings.fill(None));
+    }
 
     /// Disarms what has reached its `until`.
-    pub fn expire(&self, at: Duration) {}
+    pub fn expire(&self, at: Duration) {
+        self.0.rearm(|armings| {
+            for arming in armings {
+                let until = arming.and_then(|arming| arming.until);
+                if until.is_some_and(|until| until <= at) {
+                    *arming = None;
+                }
+            }
+        });
+    }
 
     /// The armed faults.
     pub fn armed(&self) -> Vec<(Arc<str>, Arming)> {
-        unimplemented!()
+        let snapshot = self.0.snapshot.load();
+        snapshot.armed().map(|armed| (Arc::clone(&armed.rule.rule.name), armed.arming)).collect()
+    }
+
+    /// All rules, in the file's order.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.0.rules.iter().map(|loaded| &loaded.rule)
     }
 
     /// All rules with their tallies, in the file's order.
     pub fn tallies(&self) -> Vec<(Arc<str>, Tally)> {
-        unimplemented!()
+        let tally =
+            |loaded: &Arc<Loaded>| (Arc::clone(&loaded.rule.name), loaded.tally.lock().clone());
+        self.0.rules.iter().map(tally).collect()
+    }
+}
+
+impl Inner {
+    fn place_of(&self, fault: &str) -> Option<usize> {
+        self.rules.iter().position(|loaded| *loaded.rule.name == *fault)
+    }
+
+    fn unknown(&self, fault: &str) -> String {
+        let names = || self.rules.iter().map(|loaded| &*loaded.rule.name);
+        let near = names()
+            .map(|name| (strsim::jaro_winkler(name, fault), name))
+            .filter(|(likeness, _)| *likeness > 0.8)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let hint = near.map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"));
+        let known: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        format!("unknown fault `{fault}`{hint} (faults in this file: {known})")
+    }
+
+    /// Replaces the armed state when `change` changes it, and tells; true when it did.
+    fn rearm(&self, change: impl FnOnce(&mut [Option<Arming>])) -> bool {
+        let changes = self.changes.lock();
+        let before = self.snapshot.load_full();
+        let mut armings = before.armings(self.rules.len());
+        change(&mut armings);
+        let after = Snapshot::new(&self.rules, armings, &self.dependencies, self.limit() < 1.0);
+        let changed = after.differs(&before);
+        self.snapshot.store(Arc::new(after));
+        if changed {
+            changes.send_modify(|count| *count += 1);
+        }
+        changed
+    }
+
+    fn limit(&self) -> f64 {
+        f64::from_bits(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Counts an exchange against `max_affected`; false when it may not be touched.
+    fn admit(&self, place: usize, at: Duration, chosen: bool) -> bool {
+        let limit = self.limit();
+        if limit >= 1.0 {
+            return true;
+        }
+        let mut window = self.windows[place].lock();
+        if chosen {
+            window.touch(at, limit)
+        } else {
+            window.pass(at);
+            true
+        }
+    }
+}
+
+impl Loaded {
+    /// The stream of this fault on this exchange.
+    fn exchange_dice(&self, exchange: &Exchange) -> Dice {
+        self.dice.fork_number(exchange.key.0).fork_number(u64::from(exchange.ordinal))
+    }
+
+    /// The stream that the choice is drawn from; an error says which identity is missing.
+    fn choice_dice(&self, exchange: &Exchange) -> Result<Dice, &'static str> {
+        let Some(sticky) = self.rule.sticky else { return Ok(self.exchange_dice(exchange)) };
+        let dice = self.dice.fork("sticky");
+        let of = |name: &Option<String>| name.as_ref().map(|name| dice.fork(name));
+        match sticky {
+            Sticky::ApiKey => exchange
+                .api_key
+                .map(|key| dice.fork_number(key))
+                .ok_or("no API key on the request (sticky: api_key)"),
+            Sticky::Session => {
+                of(&exchange.session).ok_or("no session on the request (see identify.session)")
+            }
+            Sticky::User => of(&exchange.user).ok_or("no user on the request (see identify.user)"),
+        }
+    }
+}
+
+impl Armed {
+    /// Judges an exchange: does it match, and is it chosen?
+    fn consider(&self, at: Duration, exchange: &Exchange) -> Considered {
+        let mut considered = Considered {
+            rule: Arc::clone(&self.rule),
+            mismatch: self.rule.rule.selector.mismatch(exchange),
+            wanted: self.percent_at(at),
+            roll: None,
+            selected: false,
+            let_go: None,
+            unarmed: Vec::new(),
+            drawn: Vec::new(),
+        };
+        if considered.mismatch.is_some() {
+            return considered;
+        }
+        match self.rule.choice_dice(exchange) {
+            Ok(dice) => {
+                let roll = dice.fork("percent").unit() * 100.0;
+                considered.roll = Some(roll);
+                considered.selected = roll < considered.wanted;
+            }
+            Err(missing) => considered.let_go = Some(missing),
+        }
+        considered
     }
 }

@@ -1,0 +1,121 @@
+//! The armed state at one time: which faults are armed, how, and for which dependencies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Arming, Demand, Loaded};
+use crate::units::Ramp;
+
+/// The armed state at one time.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// In the file's order.
+    armed: Vec<Armed>,
+    /// For each dependency, what is armed for it (places in `armed`), and what that demands.
+    lanes: Vec<(Demand, Vec<usize>)>,
+}
+
+/// A fault and how it is armed.
+#[derive(Clone, Debug)]
+pub(super) struct Armed {
+    /// Its place in the file.
+    place: usize,
+    pub(super) rule: Arc<Loaded>,
+    pub(super) arming: Arming,
+}
+
+impl Snapshot {
+    /// The state with these armings, one for each rule.
+    pub(super) fn new(
+        rules: &[Arc<Loaded>],
+        armings: Vec<Option<Arming>>,
+        dependencies: &[Arc<str>],
+        limited: bool,
+    ) -> Self {
+        let armed: Vec<Armed> = rules
+            .iter()
+            .zip(armings)
+            .enumerate()
+            .filter_map(|(place, (rule, arming))| {
+                Some(Armed { place, rule: Arc::clone(rule), arming: arming? })
+            })
+            .collect();
+        let lane = |dependency: &Arc<str>| {
+            let targets = |armed: &Armed| armed.rule.rule.targets.contains(dependency);
+            let places: Vec<usize> = (0..armed.len()).filter(|at| targets(&armed[*at])).collect();
+            let any = !places.is_empty();
+            // The body goes into the key that everything is drawn from.
+            let body = any;
+            let refuse = !limited && places.iter().any(|at| armed[*at].refuses());
+            (Demand { any, body, refuse }, places)
+        };
+        let lanes = dependencies.iter().map(lane).collect();
+        Self { armed, lanes }
+    }
+
+    pub(super) fn demand(&self, dependency: usize) -> Demand {
+        self.lanes.get(dependency).map_or_else(Demand::default, |(demand, _)| *demand)
+    }
+
+    pub(super) fn armed(&self) -> impl Iterator<Item = &Armed> {
+        self.armed.iter()
+    }
+
+    pub(super) fn armed_for(&self, dependency: usize) -> impl Iterator<Item = &Armed> {
+        let places = self.lanes.get(dependency).map_or(&[][..], |(_, places)| places);
+        places.iter().map(|at| &self.armed[*at])
+    }
+
+    /// How each of `rules` rules is armed.
+    pub(super) fn armings(&self, rules: usize) -> Vec<Option<Arming>> {
+        let mut armings = vec![None; rules];
+        for armed in &self.armed {
+            armings[armed.place] = Some(armed.arming);
+        }
+        armings
+    }
+
+    /// Whether anything that others can see is not the same.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        let state = |snapshot: &Self| -> Vec<(usize, Arming)> {
+            snapshot.armed.iter().map(|armed| (armed.place, armed.arming)).collect()
+        };
+        let demands = |snapshot: &Self| -> Vec<Demand> {
+            snapshot.lanes.iter().map(|(demand, _)| *demand).filter(|demand| demand.any).collect()
+        };
+        state(self) != state(other) || demands(self) != demands(other)
+    }
+}
+
+impl Armed {
+    fn percent(&self) -> Ramp {
+        self.arming.percent.unwrap_or(self.rule.rule.percent)
+    }
+
+    /// The percent of matching exchanges to act on at this time.
+    pub(super) fn percent_at(&self, at: Duration) -> f64 {
+        let Arming { from, until, .. } = self.arming;
+        let length = until.map_or(Duration::ZERO, |until| until.saturating_sub(from));
+        let share = if length.is_zero() {
+            0.0
+        } else {
+            at.saturating_sub(from).as_secs_f64() / length.as_secs_f64()
+        };
+        self.percent().at(share)
+    }
+
+    /// Whether its time is up, even if nobody has disarmed it yet.
+    pub(super) fn is_over(&self, at: Duration) -> bool {
+        self.arming.until.is_some_and(|until| until <= at)
+    }
+
+    /// Whether it refuses connections as a whole: it must be meant for every exchange.
+    pub(super) fn refuses(&self) -> bool {
+        let rule = &self.rule.rule;
+        let percent = self.percent();
+        rule.effects.iter().any(|(_, fault)| fault.refuses_connections())
+            && rule.selector.is_empty()
+            && rule.sticky.is_none()
+            && percent.from.min(percent.to) >= 100.0
+    }
+}

@@ -1,0 +1,74 @@
+//! What became of a fault over a run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What became of one fault over a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Tally {
+    /// Exchanges with its targets while it was armed.
+    pub armed: u64,
+    /// Of those, the ones its `where` describes.
+    pub matched: u64,
+    /// Of those, the ones its percent chose.
+    pub selected: u64,
+    /// Of those, the ones on which an effect acted.
+    pub hit: u64,
+    /// Matched exchanges on which it should have acted and did not.
+    pub impossible: u64,
+    /// Why not, with counts; also single effects of a fault that acted by another one, as
+    /// `effect: reason`.
+    pub reasons: BTreeMap<String, u64>,
+    /// Exchanges that did not match, by the first part of `where` that did not hold.
+    #[serde(default)]
+    pub unmatched: BTreeMap<String, u64>,
+    /// The percent asked for (0 to 100), averaged over the matched exchanges.
+    #[serde(default)]
+    pub percent_wanted: Option<f64>,
+}
+
+/// One exchange, as one fault's books have it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    /// The part of `where` that did not hold.
+    pub(super) mismatch: Option<&'static str>,
+    /// The percent asked for at that time.
+    pub(super) wanted: f64,
+    pub(super) selected: bool,
+    pub(super) hit: bool,
+    /// Why it did not act.
+    pub(super) impossible: Option<&'static str>,
+    /// Effects that did not act while others did.
+    pub(super) partly: Vec<(&'static str, &'static str)>,
+}
+
+impl Tally {
+    /// Writes an exchange into the books.
+    pub(super) fn add(&mut self, entry: &Entry) {
+        self.armed += 1;
+        if let Some(part) = entry.mismatch {
+            count(&mut self.unmatched, part);
+            return;
+        }
+        let before = self.percent_wanted.unwrap_or(0.0);
+        self.matched += 1;
+        self.percent_wanted = Some(before + (entry.wanted - before) / self.matched as f64);
+        self.selected += u64::from(entry.selected);
+        self.hit += u64::from(entry.hit);
+        if let Some(reason) = entry.impossible {
+            self.impossible += 1;
+            count(&mut self.reasons, reason);
+        }
+        for (effect, reason) in &entry.partly {
+            count(&mut self.reasons, &format!("{effect}: {reason}"));
+        }
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, word: &str) {
+    match counts.get_mut(word) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(word.to_owned(), 1)),
+    }
+}
