@@ -1,9 +1,12 @@
 //! What happened: observations in, a record out. Pure: no clock, no I/O.
 
+pub mod ledger;
 pub mod observation;
 pub mod record;
 mod recorder;
+pub mod statistics;
 
+pub use self::ledger::{Good, Ledger, Span};
 pub use self::observation::{Call, CallEnd, DecisionLine, Observation, Outcome, Sample};
 pub use self::record::Record;
 pub use self::recorder::{Recorder, Tap};
