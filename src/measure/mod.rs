@@ -1,9 +1,12 @@
 //! What happened: observations in, a record out. Pure: no clock, no I/O.
 
+pub mod answers;
 pub mod ledger;
 pub mod observation;
 pub mod record;
 mod recorder;
+pub mod recovery;
+pub mod retry;
 pub mod statistics;
 
 pub use self::ledger::{Good, Ledger, Span};
