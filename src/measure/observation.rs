@@ -46,6 +46,8 @@ pub struct Call {
     pub retry_after: Option<Duration>,
     /// Body bytes sent to the app.
     pub bytes: u64,
+    /// A hash of who the app says is asking (`identify.user`), where it was computed.
+    pub user: Option<u64>,
 }
 
 /// How a call ended.

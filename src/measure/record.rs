@@ -79,7 +79,7 @@ pub struct Phase {
     pub success_rate: Option<f64>,
     /// Seconds from issue to the first content-bearing event.
     pub ttft: Quantiles,
-    /// Seconds from the intended start to the end.
+    /// Seconds from the intended start to the end, of requests that were answered.
     pub latency: Quantiles,
     /// Seconds between content-bearing events.
     pub itl: Quantiles,
@@ -219,14 +219,19 @@ pub struct Second {
     pub arrivals: u64,
     /// Of those, the good ones.
     pub good: u64,
+    /// Requests that ended here, well or not.
     pub completed: u64,
+    /// Of the arrivals, those that did not end ok.
     pub failed: u64,
+    /// Requests on their way at its start.
     pub in_flight: u64,
+    /// Quantiles of the requests that started here; with few of them, of up to 10 s back.
     pub ttft_p50: Option<f64>,
     pub ttft_p95: Option<f64>,
     pub ttft_p99: Option<f64>,
     pub latency_p50: Option<f64>,
     pub latency_p95: Option<f64>,
+    /// Content-bearing events that came here.
     pub tokens: u64,
     /// Calls per dependency.
     pub calls: BTreeMap<String, u64>,

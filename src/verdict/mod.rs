@@ -1,6 +1,14 @@
 //! Judges expectations against what was measured. Pure.
 
+mod known;
+mod limit;
+mod print;
+mod sentence;
+
 use std::time::Duration;
+
+pub use self::known::{Argument, Kind, Known, METRICS};
+pub use self::sentence::MIN_SAMPLES;
 
 /// One expectation, as parsed from its sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,12 +106,4 @@ pub struct BadSentence {
     pub len: usize,
     pub reason: String,
     pub hint: Option<String>,
-}
-
-impl Expectation {
-    /// Reads `metric op value [of phase] [during|after phase] [for duration]`.
-    pub fn parse(text: &str) -> Result<Self, BadSentence> {
-        let _ = text;
-        unimplemented!()
-    }
 }

@@ -1,0 +1,277 @@
+//! What an app makes of its requests: calls for each, retries, and whether they wait as told.
+//!
+//! A call is a retry when its client says so (`x-stainless-retry-count`), or when it repeats the
+//! content of a call that failed. The second is a guess where many users ask the same, so guesses
+//! count only as far as the dependency got more calls than baseline explains.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Call, CallEnd, Ledger, Span};
+
+/// A failed call is taken up again within this time, or not at all.
+const MEMORY: Duration = Duration::from_secs(120);
+/// Failed calls remembered for each dependency.
+const OPEN: usize = 4096;
+
+/// Calls for each request of a user in baseline, by dependency.
+#[derive(Clone, Debug, Default)]
+pub struct FanOut {
+    by_dependency: HashMap<Arc<str>, f64>,
+}
+
+/// Which calls are retries, and which came too early.
+#[derive(Debug, Default)]
+pub struct Retries {
+    /// In the order of the ledger's calls.
+    marks: Vec<Mark>,
+}
+
+/// Counts of retries within a span.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RetryCounts {
+    pub calls: u64,
+    pub retries: u64,
+    /// Retries before the Retry-After of the answer before had passed.
+    pub early: u64,
+    /// Answers that told the client when to come back.
+    pub told_to_wait: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Mark {
+    retry: bool,
+    early: bool,
+    /// By content alone, without the client's word.
+    guess: bool,
+}
+
+/// A failed call that nobody repeated yet.
+struct Open {
+    key: Option<u64>,
+    attempt: Option<u32>,
+    answered: Duration,
+    not_before: Duration,
+}
+
+impl FanOut {
+    /// Learns from the baseline.
+    pub fn of(ledger: &Ledger) -> Self {
+        let Some(baseline) = ledger.baseline() else { return Self::default() };
+        let sent = sent(ledger, baseline.span);
+        let mut calls: HashMap<Arc<str>, u64> = HashMap::new();
+        for call in ledger.calls_in(baseline.span).filter(|_| sent > 0) {
+            *calls.entry(Arc::clone(&call.dependency)).or_default() += 1;
+        }
+        let share = |(dependency, calls)| (dependency, calls as f64 / sent as f64);
+        Self { by_dependency: calls.into_iter().map(share).collect() }
+    }
+
+    /// Calls for each request in baseline; None when there were none.
+    pub fn get(&self, dependency: &str) -> Option<f64> {
+        self.by_dependency.get(dependency).copied()
+    }
+
+    /// Calls over what baseline makes expect of so many requests.
+    pub fn amplification(&self, dependency: &str, calls: u64, sent: u64) -> Option<f64> {
+        let expected = self.get(dependency)? * sent as f64;
+        (sent > 0).then(|| calls as f64 / expected)
+    }
+}
+
+/// Requests of a span that were sent, whatever became of them.
+pub fn sent(ledger: &Ledger, span: Span) -> u64 {
+    let sent = |sample: &&super::Sample| span.holds(sample.scheduled) && sample.sent();
+    ledger.samples().iter().filter(sent).count() as u64
+}
+
+impl Call {
+    /// Whether the app got less than a whole good answer.
+    pub fn failed(&self) -> bool {
+        self.ended != CallEnd::Complete || self.status.is_none_or(|status| status >= 400)
+    }
+
+    /// Whether it failed with no fault acting on it.
+    pub fn own_error(&self) -> bool {
+        let broken = matches!(self.ended, CallEnd::UpstreamCut | CallEnd::UpstreamFailed);
+        let refused = self.status.is_some_and(|status| status >= 500 || status == 429);
+        self.faults.is_empty() && (broken || refused)
+    }
+
+    fn answered(&self) -> Duration {
+        self.head.unwrap_or(self.end)
+    }
+}
+
+impl Retries {
+    /// Finds the retries among the calls of a ledger.
+    pub fn of(ledger: &Ledger) -> Self {
+        let calls = ledger.calls();
+        let mut order: Vec<usize> = (0..calls.len()).collect();
+        order.sort_by_key(|index| calls[*index].at);
+        let mut marks = vec![Mark::default(); calls.len()];
+        let mut open: HashMap<&str, VecDeque<Open>> = HashMap::new();
+        for index in order {
+            let call = &calls[index];
+            let open = open.entry(&call.dependency).or_default();
+            while open.front().is_some_and(|old| old.answered + MEMORY < call.at)
+                || open.len() > OPEN
+            {
+                open.pop_front();
+            }
+            marks[index] = mark(call, open);
+            if call.failed() {
+                let answered = call.answered();
+                let not_before = call.retry_after.map_or(answered, |wait| answered + wait);
+                open.push_back(Open { key: call.key, attempt: call.retry, answered, not_before });
+            }
+        }
+        Self { marks }
+    }
+
+    /// Counts the retries of a dependency within a span.
+    pub fn count(
+        &self,
+        ledger: &Ledger,
+        fan_out: &FanOut,
+        dependency: &str,
+        span: Span,
+    ) -> RetryCounts {
+        let mut sure = RetryCounts::default();
+        let (mut guessed, mut guessed_early) = (0, 0);
+        for (call, mark) in ledger.calls().iter().zip(&self.marks) {
+            if &*call.dependency != dependency || !span.holds(call.at) {
+                continue;
+            }
+            sure.calls += 1;
+            sure.told_to_wait += u64::from(call.retry_after.is_some());
+            let (retries, early) = if mark.guess {
+                (&mut guessed, &mut guessed_early)
+            } else {
+                (&mut sure.retries, &mut sure.early)
+            };
+            *retries += u64::from(mark.retry);
+            *early += u64::from(mark.early);
+        }
+        let excess = fan_out.get(dependency).map_or(u64::MAX, |usual| {
+            (sure.calls as f64 - usual * sent(ledger, span) as f64).max(0.0).round() as u64
+        });
+        let believed = guessed.min(excess.saturating_sub(sure.retries));
+        sure.retries += believed;
+        sure.early += guessed_early.min(believed);
+        sure
+    }
+}
+
+/// Pairs a call with the failed one that it repeats, in doubt with one that it may repeat.
+fn mark(call: &Call, open: &mut VecDeque<Open>) -> Mark {
+    let said = call.retry.unwrap_or(0);
+    if call.retry == Some(0) {
+        return Mark::default();
+    }
+    let fits = |old: &Open| {
+        let same = match (call.key, old.key) {
+            (Some(now), Some(before)) => now == before,
+            _ => said > 0,
+        };
+        let next = said == 0 || old.attempt.unwrap_or(0) + 1 == said;
+        same && next && old.answered <= call.at
+    };
+    let patient = open.iter().position(|old| fits(old) && old.not_before <= call.at);
+    let found = patient.or_else(|| open.iter().position(fits));
+    let early = patient.is_none() && found.is_some();
+    if let Some(found) = found {
+        open.remove(found);
+    }
+    Mark { retry: said > 0 || found.is_some(), early, guess: said == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::super::ledger::tests::{add_call, add_sample, call, phased, sample, secs};
+    use super::*;
+
+    /// Ten requests in baseline and ten in the storm, with one call each in baseline.
+    fn storm() -> Ledger {
+        let mut ledger = phased(&[("baseline", 10.0, &[]), ("storm", 10.0, &["f"])]);
+        for second in 0..20 {
+            add_sample(&mut ledger, sample(f64::from(second) + 0.5, 0.3, Outcome::Ok));
+        }
+        for second in 0..10 {
+            add_call(&mut ledger, call("llm", f64::from(second) + 0.6, 200));
+        }
+        ledger
+    }
+
+    fn limited(at: f64, wait: f64, key: u64) -> Call {
+        Call { retry_after: Some(secs(wait)), key: Some(key), ..call("llm", at, 429) }
+    }
+
+    fn counts(ledger: &Ledger) -> RetryCounts {
+        let storm = ledger.during("storm").unwrap();
+        Retries::of(ledger).count(ledger, &FanOut::of(ledger), "llm", storm)
+    }
+
+    #[test]
+    fn amplification_is_relative_to_baseline() {
+        let mut ledger = storm();
+        for extra in 0..25 {
+            add_call(&mut ledger, call("llm", 10.0 + f64::from(extra) * 0.3, 503));
+        }
+        let fan_out = FanOut::of(&ledger);
+        assert_eq!(fan_out.get("llm"), Some(1.0));
+        let storm = ledger.during("storm").unwrap();
+        let calls = ledger.calls_in(storm).count() as u64;
+        assert_eq!(fan_out.amplification("llm", calls, sent(&ledger, storm)), Some(2.5));
+        assert_eq!(fan_out.amplification("vectors", 5, 10), None);
+    }
+
+    #[test]
+    fn a_repeated_failure_is_a_retry_and_early_before_retry_after() {
+        let mut ledger = storm();
+        for request in 0..10 {
+            let at = 10.0 + f64::from(request);
+            let key = request as u64;
+            add_call(&mut ledger, limited(at, 2.0, key));
+            // Even ones come back at once, odd ones wait as told.
+            let wait = if request % 2 == 0 { 0.5 } else { 2.1 };
+            add_call(&mut ledger, Call { key: Some(key), ..call("llm", at + wait, 200) });
+        }
+        // One waited beyond the phase.
+        let counts = counts(&ledger);
+        assert_eq!((counts.calls, counts.retries, counts.early), (19, 9, 5));
+        assert_eq!(counts.told_to_wait, 10);
+    }
+
+    #[test]
+    fn users_who_ask_the_same_are_no_retries() {
+        let mut ledger = storm();
+        for request in 0..10 {
+            add_call(&mut ledger, limited(10.0 + f64::from(request), 5.0, 7));
+        }
+        assert_eq!(counts(&ledger).retries, 0, "no more calls than requests");
+        let mut ledger = storm();
+        for request in 0..10 {
+            let first = limited(10.0 + f64::from(request), 5.0, 7);
+            add_call(&mut ledger, Call { retry: Some(0), ..first.clone() });
+            add_call(&mut ledger, Call { retry: Some(0), at: first.at + secs(0.2), ..first });
+        }
+        assert_eq!(counts(&ledger).retries, 0, "the client says that none is");
+    }
+
+    #[test]
+    fn the_clients_word_needs_no_key() {
+        let mut ledger = storm();
+        let first = Call { key: None, retry: Some(0), ..limited(11.0, 3.0, 0) };
+        add_call(&mut ledger, first.clone());
+        add_call(
+            &mut ledger,
+            Call { at: secs(11.5), head: Some(secs(11.6)), retry: Some(1), ..first },
+        );
+        add_call(&mut ledger, Call { retry: Some(2), ..call("llm", 15.0, 200) });
+        let counts = counts(&ledger);
+        assert_eq!((counts.retries, counts.early), (2, 1));
+    }
+}
