@@ -1,1 +1,12 @@
-//! wire.
+//! Formats on the wire as incremental, sans-IO splitters. Every byte that goes in comes out again,
+//! in order: passing everything through is the identity, however the bytes were cut.
+
+pub mod grain;
+pub mod ndjson;
+pub mod sse;
+
+pub use self::grain::Cutter;
+
+/// The most that is held back to complete an event or a whole answer (16 MiB); what is longer
+/// passes as bytes, so that no peer decides how much memory we use.
+pub const CAP: usize = 16 << 20;
