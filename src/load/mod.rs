@@ -1,1 +1,6 @@
-//! load.
+//! The load driver: asks the app what users would ask, when they would ask it, and reports what
+//! they saw. It knows nothing of phases, faults or verdicts.
+
+mod answer;
+mod error_text;
+mod shape;
