@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
 use super::error_text;
+use super::refusal::Refusal;
 use super::shape::{self, Content, Ending};
 use crate::exchange::Item;
 use crate::measure::Outcome;
@@ -80,14 +81,6 @@ pub(crate) enum End {
     Cut(Outcome, Arc<str>),
 }
 
-/// A status that is no success.
-#[derive(Debug)]
-struct Refusal {
-    status: StatusCode,
-    outcome: Outcome,
-    location: Option<String>,
-}
-
 /// Content-bearing events.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
@@ -119,6 +112,18 @@ pub(crate) struct Read {
     pub(crate) content: Marks,
     /// Its text, where it was to be kept.
     pub(crate) text: String,
+}
+
+impl Read {
+    /// No answer came at all.
+    pub(crate) fn nothing(end: End) -> Self {
+        let (outcome, error) = match end {
+            End::Clean => (Outcome::Aborted, None),
+            End::Cut(outcome, reason) => (outcome, Some(reason)),
+        };
+        let (content, text) = (Marks::default(), String::new());
+        Self { outcome, error, complete: false, content, text }
+    }
 }
 
 impl Reader {
@@ -368,7 +373,8 @@ impl Reader {
     /// The class of the answer: what its head says, then what its content says, then how it ended.
     fn judged(&self, end: &End, empty: bool) -> (Outcome, Option<Arc<str>>) {
         if let Some(refusal) = &self.refusal {
-            return (refusal.outcome, Some(refusal.text(&self.mode)));
+            let body: &[u8] = if let Mode::Body { bytes, .. } = &self.mode { bytes } else { &[] };
+            return (refusal.outcome, Some(refusal.text(body)));
         }
         if let Some((outcome, error)) = &self.verdict {
             return (*outcome, Some(error.clone()));
@@ -424,29 +430,6 @@ impl Reader {
                 Content::Nothing => {}
             },
         }
-    }
-}
-
-impl Refusal {
-    fn new(status: StatusCode, head: &HeaderMap) -> Self {
-        let outcome = match status.as_u16() {
-            429 => Outcome::RateLimited,
-            503 if head.contains_key(RETRY_AFTER) => Outcome::RateLimited,
-            400..500 => Outcome::Http4xx,
-            500.. => Outcome::Http5xx,
-            _ => Outcome::Invalid,
-        };
-        let location = head.get(LOCATION).and_then(|location| location.to_str().ok());
-        Self { status, outcome, location: location.map(str::to_owned) }
-    }
-
-    fn text(&self, mode: &Mode) -> Arc<str> {
-        if self.status.is_redirection() {
-            let location = self.location.as_deref().unwrap_or("nowhere");
-            return error_text::shown(&format!("a redirect to {location}"));
-        }
-        let body: &[u8] = if let Mode::Body { bytes, .. } = mode { bytes } else { &[] };
-        error_text::of_body(self.status, body)
     }
 }
 

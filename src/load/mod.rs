@@ -2,5 +2,11 @@
 //! they saw. It knows nothing of phases, faults or verdicts.
 
 mod answer;
+mod client;
+mod driver;
 mod error_text;
+mod pool;
+mod refusal;
 mod shape;
+
+pub use self::driver::{Driver, Error, Handle};
