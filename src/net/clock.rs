@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use super::timer::{Instant, SleepUntil};
+
 /// A sleep under way.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -18,6 +20,104 @@ pub trait Clock: Debug + Send + Sync {
 
     /// Sleeps for this long from now.
     fn sleep(&self, time: Duration) -> Sleep {
-        self.sleep_until(self.now() + time)
+        self.sleep_until(self.now().saturating_add(time))
+    }
+}
+
+/// Real time; the run begins when this is made. Sleeps are served by the process's timer thread.
+#[derive(Clone, Copy, Debug)]
+pub struct RealClock {
+    origin: Instant,
+}
+
+impl RealClock {
+    /// A clock that starts now.
+    pub fn new() -> Self {
+        Self { origin: Instant::now() }
+    }
+}
+
+impl Default for RealClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for RealClock {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        match self.origin.checked_add(at) {
+            Some(instant) => Box::pin(SleepUntil::new(instant)),
+            // Beyond what the system can count: never.
+            None => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// The runtime's own time, for tests on a paused clock.
+#[derive(Clone, Copy, Debug)]
+pub struct PausedClock {
+    origin: tokio::time::Instant,
+}
+
+impl PausedClock {
+    /// A clock that starts now.
+    pub fn new() -> Self {
+        Self { origin: tokio::time::Instant::now() }
+    }
+}
+
+impl Default for PausedClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for PausedClock {
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn sleep_until(&self, at: Duration) -> Sleep {
+        match self.origin.checked_add(at) {
+            Some(instant) => Box::pin(tokio::time::sleep_until(instant)),
+            None => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn real_sleeps_are_never_early() {
+        let clock = RealClock::new();
+        for micros in [0, 1, 300, 1_000, 7_000] {
+            let wanted = Duration::from_micros(micros);
+            let start = clock.now();
+            clock.sleep(wanted).await;
+            assert!(clock.now() - start >= wanted);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_passes_at_once_on_the_paused_clock() {
+        let clock = PausedClock::new();
+        clock.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now().as_secs(), 3600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_ever_is_no_overflow() {
+        let real = RealClock::new().sleep(Duration::MAX);
+        let paused = PausedClock::new().sleep(Duration::MAX);
+        let waited = tokio::time::timeout(Duration::from_secs(1), async {
+            tokio::select! { () = real => {}, () = paused => {} }
+        });
+        assert!(waited.await.is_err());
     }
 }

@@ -2,5 +2,19 @@
 //! of faults, dialects or experiments.
 
 mod clock;
+mod connect;
+pub mod head;
+pub mod pool;
+mod replay;
+mod socket;
+mod stream;
+mod timer;
+mod tls;
 
-pub use self::clock::{Clock, Sleep};
+pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
+pub use self::connect::{BadOrigin, ConnectOptions, Error, Origin};
+pub use self::head::{Lines, RawHead};
+pub use self::pool::Pool;
+pub use self::socket::{Socket, Wire};
+pub use self::stream::{Io, Stream};
+pub use self::tls::TrustError;

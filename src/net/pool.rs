@@ -1,0 +1,355 @@
+//! Upstream connections, kept and used again. A connection has no task of its own: it is driven by
+//! whoever waits for its answer, so an answer that is dropped ends its request at once.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::connect::{ConnectOptions, Connector, Error, Origin};
+use super::head::{Lines, RawHead};
+use super::replay::Replaying;
+use super::socket::{RECORD, Socket, Wire};
+use super::stream::Stream;
+use super::tls::TrustError;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How connections are made and kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub connect: ConnectOptions,
+    /// An idle connection is closed after this long.
+    pub idle: Duration,
+    /// More idle connections than this are not kept.
+    pub keep: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { connect: ConnectOptions::default(), idle: Duration::from_secs(60), keep: 20_000 }
+    }
+}
+
+/// The connections to one upstream; cheap to clone.
+pub struct Pool<B: Body + 'static> {
+    shared: Arc<Shared<B>>,
+}
+
+struct Shared<B: Body + 'static> {
+    connector: Arc<Connector>,
+    options: Options,
+    idle: Mutex<Idle<B>>,
+}
+
+struct Idle<B: Body + 'static> {
+    /// Used longest ago first.
+    lanes: VecDeque<(Instant, Box<Lane<B>>)>,
+    swept: bool,
+}
+
+/// One connection.
+struct Lane<B: Body + 'static> {
+    sender: SendRequest<B>,
+    driver: http1::Connection<TokioIo<Socket<Replaying>>, B>,
+    wire: Arc<Wire<Replaying>>,
+    used: bool,
+}
+
+/// An answer from the upstream.
+#[derive(Debug)]
+pub struct Answer<B: Body + 'static> {
+    pub response: Response<Answering<B>>,
+    /// Its head as it was read; None when it was not asked for.
+    pub head: Option<RawHead>,
+}
+
+/// The body of an answer. Read to its end it gives the connection back; dropped before, it closes
+/// the connection, which tells the upstream at once.
+pub struct Answering<B: Body + 'static> {
+    incoming: Incoming,
+    lane: Option<Box<Lane<B>>>,
+    shared: Arc<Shared<B>>,
+}
+
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// No connection is made before the first request.
+    pub fn new(origin: Origin, options: Options) -> Result<Self, TrustError> {
+        let connector = Connector::new(origin, &options.connect)?;
+        Ok(Self::over(connector, options))
+    }
+
+    /// Streams from a function in the place of the network, for tests; None refuses.
+    pub fn in_memory(
+        origin: Origin,
+        make: impl Fn() -> Option<Stream> + Send + Sync + 'static,
+    ) -> Self {
+        Self::over(Connector::in_memory(origin, make), Options::default())
+    }
+
+    fn over(connector: Connector, options: Options) -> Self {
+        let idle = Mutex::new(Idle { lanes: VecDeque::new(), swept: false });
+        Self { shared: Arc::new(Shared { connector: Arc::new(connector), options, idle }) }
+    }
+
+    /// Where the connections go.
+    pub fn origin(&self) -> &Origin {
+        self.shared.connector.origin()
+    }
+
+    /// How many connections wait for a request.
+    pub fn idle(&self) -> usize {
+        self.shared.idle.lock().lanes.len()
+    }
+
+    /// Sends a request whose URI is a path (with the origin's base) and waits for the head of the
+    /// answer. `Host` is added when it is missing; nothing else is.
+    pub async fn send(&self, mut request: Request<B>) -> Result<Response<Answering<B>>, Error> {
+        if !request.headers().contains_key(header::HOST)
+            && let Ok(host) = self.origin().authority().parse()
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        Ok(self.exchange(request, None).await?.response)
+    }
+
+    /// The same with the head's lines as they are to stand on the wire (framing included), and
+    /// with the answer's head as it was read.
+    pub async fn send_lines(&self, request: Request<B>, lines: Lines) -> Result<Answer<B>, Error> {
+        self.exchange(request, Some(lines)).await
+    }
+
+    async fn exchange(
+        &self,
+        mut request: Request<B>,
+        lines: Option<Lines>,
+    ) -> Result<Answer<B>, Error> {
+        let mut lane = match self.shared.checkout() {
+            Some(lane) => lane,
+            None => self.shared.connect().await?,
+        };
+        let raw = lines.is_some();
+        if let Some(lines) = lines {
+            lane.wire.write_head(request.headers_mut(), lines, true);
+            lane.wire.expect_head();
+        }
+        if lane.used {
+            lane.wire.set(RECORD);
+        }
+        lane.used = true;
+        let mut sending = std::pin::pin!(lane.sender.send_request(request));
+        let response = poll_fn(|cx| {
+            let ended = lane.driver.poll_without_shutdown(cx);
+            // Only the driver moves it on, so it needs no waker of its own.
+            match sending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending if ended.is_ready() => sending.as_mut().poll(cx),
+                polled => polled,
+            }
+        })
+        .await
+        .map_err(|error| Error::from_hyper(self.origin(), &error))?;
+        let head = if raw { lane.wire.take_head() } else { None };
+        let response = response.map(|incoming| {
+            let mut body =
+                Answering { incoming, lane: Some(lane), shared: Arc::clone(&self.shared) };
+            if body.incoming.is_end_stream() {
+                body.release();
+            }
+            body
+        });
+        Ok(Answer { response, head })
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// The idle connection that was used last, if there is a sound one.
+    fn checkout(&self) -> Option<Box<Lane<B>>> {
+        loop {
+            let (since, mut lane) = self.idle.lock().lanes.pop_back()?;
+            if since.elapsed() > self.options.idle {
+                // All others are older.
+                self.idle.lock().lanes.clear();
+                return None;
+            }
+            if lane.is_sound() {
+                return Some(lane);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Box<Lane<B>>, Error> {
+        let stream = self.connector.connect().await?;
+        let wire = Arc::<Wire<Replaying>>::default();
+        let stream = Replaying::new(stream, Arc::clone(&self.connector), Arc::clone(&wire));
+        let socket = TokioIo::new(Socket::client(stream, Arc::clone(&wire)));
+        let (sender, driver) = http1::Builder::new()
+            .handshake(socket)
+            .await
+            .map_err(|error| Error::from_hyper(self.connector.origin(), &error))?;
+        Ok(Box::new(Lane { sender, driver, wire, used: false }))
+    }
+
+    fn give_back(self: &Arc<Self>, lane: Box<Lane<B>>) {
+        let mut idle = self.idle.lock();
+        idle.lanes.push_back((Instant::now(), lane));
+        if idle.lanes.len() > self.options.keep {
+            idle.lanes.pop_front();
+        }
+        if !idle.swept {
+            idle.swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self), self.options.idle));
+        }
+    }
+}
+
+/// Closes idle connections that are old or that the upstream has closed. Ends when none is left;
+/// the next one that is given back starts it again.
+async fn sweep<B>(shared: Weak<Shared<B>>, idle: Duration)
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    loop {
+        tokio::time::sleep((idle / 4).min(Duration::from_secs(5))).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let mut state = shared.idle.lock();
+        state.lanes.retain_mut(|(since, lane)| since.elapsed() <= idle && lane.is_sound());
+        if state.lanes.is_empty() {
+            state.swept = false;
+            return;
+        }
+    }
+}
+
+impl<B> Lane<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Whether the idle connection can take a request, as far as can be seen from here.
+    fn is_sound(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.driver.poll_without_shutdown(&mut cx).is_pending() && self.sender.is_ready()
+    }
+}
+
+impl<B> Answering<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// The answer is whole: the connection is kept if it can take another request.
+    fn release(&mut self) {
+        if let Some(mut lane) = self.lane.take()
+            && (lane.sender.is_ready() || lane.is_sound())
+        {
+            self.shared.give_back(lane);
+        }
+    }
+
+    /// After a 101: the connection itself, with the bytes that came behind the head.
+    pub async fn upgraded(mut self) -> Option<(Stream, Bytes)> {
+        let mut lane = self.lane.take()?;
+        poll_fn(|cx| lane.driver.poll_without_shutdown(cx)).await.ok()?;
+        let Lane { driver, wire, .. } = *lane;
+        let parts = driver.into_parts();
+        drop(parts.io);
+        Some((wire.take_stream()?.into_stream(), parts.read_buf))
+    }
+}
+
+impl<B> Body for Answering<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let mut driven = false;
+        loop {
+            // While there is a connection only its driver moves the body on: no waker is needed.
+            let mut idle = Context::from_waker(Waker::noop());
+            let cx_body = if this.lane.is_some() { &mut idle } else { &mut *cx };
+            match Pin::new(&mut this.incoming).poll_frame(cx_body) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if this.incoming.is_end_stream() {
+                        this.release();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    this.lane = None;
+                    let error = Error::from_hyper(this.shared.connector.origin(), &error);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(None) => {
+                    this.release();
+                    return Poll::Ready(None);
+                }
+                Poll::Pending if driven => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            driven = true;
+            if let Some(lane) = &mut this.lane
+                && lane.driver.poll_without_shutdown(cx).is_ready()
+            {
+                this.lane = None;
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl<B: Body + 'static> Clone for Pool<B> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<B: Body + 'static> fmt::Debug for Pool<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("origin", self.shared.connector.origin())
+            .field("idle", &self.shared.idle.lock().lanes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Body + 'static> fmt::Debug for Answering<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}

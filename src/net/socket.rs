@@ -1,0 +1,388 @@
+//! The socket below hyper: it keeps each head as it was read, writes heads as they are to be, and
+//! gives the stream back when hyper is done with it. It never changes a body.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+
+use http::{HeaderMap, header};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::head::{Framing, Lines, MARK_NAME, Patch, RawHead, Scanner, mark_value};
+
+/// A head is to be written in place of hyper's.
+const PATCH: u8 = 1;
+/// The next bytes read begin a head.
+const HEAD: u8 = 2;
+/// Hyper was given something that has not been written yet.
+const DIRTY: u8 = 4;
+/// Bytes are recorded so that they can be sent again on a new connection.
+pub(super) const RECORD: u8 = 8;
+
+/// What a socket and those above hyper share. All of them run in one task, so its lock is free.
+#[derive(Debug)]
+pub struct Wire<S> {
+    bits: AtomicU8,
+    slots: Mutex<Slots<S>>,
+}
+
+#[derive(Debug)]
+struct Slots<S> {
+    head: Option<RawHead>,
+    patch: Option<Patch>,
+    flushed: Option<Waker>,
+    stream: Option<S>,
+}
+
+impl<S> Default for Wire<S> {
+    fn default() -> Self {
+        let slots = Slots { head: None, patch: None, flushed: None, stream: None };
+        Self { bits: AtomicU8::new(0), slots: Mutex::new(slots) }
+    }
+}
+
+impl<S> Wire<S> {
+    /// The head that was read last, once.
+    pub fn take_head(&self) -> Option<RawHead> {
+        self.slots.lock().head.take()
+    }
+
+    /// Says that the next bytes read begin a head (behind a body whose end only hyper sees).
+    pub fn expect_head(&self) {
+        self.set(HEAD);
+    }
+
+    /// Has these lines written in the place of all of `headers`, which hyper will be given with
+    /// the next head. `framed`: the lines say how the body is framed; else hyper's word is kept.
+    pub fn write_head(&self, headers: &mut HeaderMap, lines: Lines, framed: bool) {
+        // Hyper sends only those trailers that its map announces.
+        let trailers: Vec<_> = if headers.contains_key(header::TRAILER) {
+            headers.get_all(header::TRAILER).iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        headers.clear();
+        headers.insert(MARK_NAME.clone(), mark_value().clone());
+        for value in trailers {
+            headers.append(header::TRAILER, value);
+        }
+        self.slots.lock().patch = Some(Patch { lines, framed });
+        self.set(PATCH);
+    }
+
+    /// Says that hyper was given something to write.
+    pub fn mark_dirty(&self) {
+        self.set(DIRTY);
+    }
+
+    /// Ready when everything that hyper was given has gone to the kernel.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.has(DIRTY) {
+            return Poll::Ready(());
+        }
+        self.slots.lock().flushed = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The stream, after hyper has dropped the socket.
+    pub fn take_stream(&self) -> Option<S> {
+        self.slots.lock().stream.take()
+    }
+
+    pub(super) fn has(&self, bit: u8) -> bool {
+        self.bits.load(Ordering::Relaxed) & bit != 0
+    }
+
+    pub(super) fn set(&self, bit: u8) {
+        self.bits.store(self.bits.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
+    }
+
+    pub(super) fn clear(&self, bit: u8) {
+        self.bits.store(self.bits.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
+    }
+}
+
+/// The socket below hyper.
+#[derive(Debug)]
+pub struct Socket<S> {
+    /// None only while it is dropped.
+    stream: Option<S>,
+    wire: Arc<Wire<S>>,
+    reading: Reading,
+    scanner: Scanner,
+    /// Bytes read that hyper must not see yet: they begin the next head.
+    stash: Vec<u8>,
+    /// A head on its way out, and how much of it is written.
+    outbox: Vec<u8>,
+    written: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reading {
+    /// A request's head, or what comes before it.
+    RequestHead,
+    /// So many bytes of a request's body are still to come.
+    RequestBody(u64),
+    /// A request whose end is not known here.
+    Request,
+    /// An answer's head.
+    AnswerHead,
+    /// An answer's body, or nothing is expected.
+    Answer,
+}
+
+impl<S> Socket<S> {
+    /// A socket to an app.
+    pub fn server(stream: S) -> (Self, Arc<Wire<S>>) {
+        Self::new(stream, Arc::default(), Reading::RequestHead)
+    }
+
+    /// A socket to an upstream; its wire was made before it.
+    pub(super) fn client(stream: S, wire: Arc<Wire<S>>) -> Self {
+        Self::new(stream, wire, Reading::Answer).0
+    }
+
+    fn new(stream: S, wire: Arc<Wire<S>>, reading: Reading) -> (Self, Arc<Wire<S>>) {
+        let socket = Self {
+            stream: Some(stream),
+            wire: Arc::clone(&wire),
+            reading,
+            scanner: Scanner::default(),
+            stash: Vec::new(),
+            outbox: Vec::new(),
+            written: 0,
+        };
+        (socket, wire)
+    }
+
+    /// Follows the messages through the bytes that were read; what belongs to a later message
+    /// stays in the stash. Gives back how many bytes hyper may see.
+    fn follow(&mut self, new: &[u8]) -> usize {
+        match self.reading {
+            Reading::RequestHead => {
+                let Some((used, head)) = self.scanner.feed(new) else {
+                    return new.len();
+                };
+                let framing = head.request_framing();
+                self.wire.slots.lock().head = Some(head);
+                match framing {
+                    Framing::Unknown => {
+                        self.reading = Reading::Request;
+                        new.len()
+                    }
+                    Framing::Length(length) => {
+                        self.reading = Reading::RequestBody(length);
+                        used + self.follow(&new[used..])
+                    }
+                }
+            }
+            Reading::RequestBody(left) => {
+                let used = usize::try_from(left).map_or(new.len(), |left| left.min(new.len()));
+                let left = left - used as u64;
+                self.reading = match left {
+                    0 => Reading::RequestHead,
+                    _ => Reading::RequestBody(left),
+                };
+                self.stash.extend_from_slice(&new[used..]);
+                used
+            }
+            Reading::Request | Reading::Answer => new.len(),
+            Reading::AnswerHead => {
+                let mut from = 0;
+                while let Some((used, head)) = self.scanner.feed(&new[from..]) {
+                    from += used;
+                    if !head.is_interim() {
+                        self.wire.slots.lock().head = Some(head);
+                        self.reading = Reading::Answer;
+                        break;
+                    }
+                }
+                new.len()
+            }
+        }
+    }
+
+    fn is_following(&mut self) -> bool {
+        if self.wire.has(HEAD) {
+            self.wire.clear(HEAD);
+            self.reading = match self.reading {
+                Reading::Request => Reading::RequestHead,
+                Reading::Answer => Reading::AnswerHead,
+                reading => reading,
+            };
+        }
+        !matches!(self.reading, Reading::Request | Reading::Answer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(self.stream.as_mut().expect("it is taken only when the socket is dropped"))
+    }
+
+    /// Writes what is left of the outbox.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.outbox.len() {
+            let (bytes, written) = (std::mem::take(&mut self.outbox), self.written);
+            let result = self.stream().poll_write(cx, &bytes[written..]);
+            self.outbox = bytes;
+            match ready!(result)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        self.outbox.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The outbox and the slices behind it, in one call to the kernel.
+    fn poll_behind_outbox(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let outbox = std::mem::take(&mut self.outbox);
+            let head = &outbox[self.written..];
+            let mut all = [IoSlice::new(&[]); 16];
+            all[0] = IoSlice::new(head);
+            let behind = slices.len().min(all.len() - 1);
+            all[1..=behind].copy_from_slice(&slices[..behind]);
+            let result = self.stream().poll_write_vectored(cx, &all[..=behind]);
+            let head = head.len();
+            self.outbox = outbox;
+            let count = ready!(result)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            if count < head {
+                self.written += count;
+                continue;
+            }
+            self.outbox.clear();
+            self.written = 0;
+            // Nothing of the slices yet would read as a closed stream.
+            if count > head {
+                return Poll::Ready(Ok(count - head));
+            }
+            return self.stream().poll_write_vectored(cx, slices);
+        }
+    }
+
+    /// Takes in the marked head if these bytes have it.
+    fn take_marked(&mut self, bytes: &[u8]) -> bool {
+        let mut slots = self.wire.slots.lock();
+        let Some(out) = slots.patch.as_ref().and_then(|patch| patch.apply(bytes)) else {
+            return false;
+        };
+        slots.patch = None;
+        drop(slots);
+        self.wire.clear(PATCH);
+        if self.outbox.is_empty() {
+            self.outbox = out;
+        } else {
+            self.outbox.extend_from_slice(&out);
+        }
+        true
+    }
+}
+
+impl<S> Drop for Socket<S> {
+    fn drop(&mut self) {
+        self.wire.slots.lock().stream = self.stream.take();
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let following = this.is_following();
+        let start = buf.filled().len();
+        if this.stash.is_empty() {
+            ready!(this.stream().poll_read(cx, buf))?;
+        } else {
+            let count = this.stash.len().min(buf.remaining());
+            buf.put_slice(&this.stash[..count]);
+            this.stash.drain(..count);
+        }
+        if following && buf.filled().len() > start {
+            let keep = if this.stash.is_empty() {
+                this.follow(&buf.filled()[start..])
+            } else {
+                // What was not taken yet stands behind what follows puts back.
+                let later = std::mem::take(&mut this.stash);
+                let keep = this.follow(&buf.filled()[start..]);
+                this.stash.extend_from_slice(&later);
+                keep
+            };
+            buf.set_filled(start + keep);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.wire.has(PATCH) && this.take_marked(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(this.poll_outbox(cx))?;
+        this.stream().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.wire.has(PATCH)
+            && let Some(first) = slices.iter().find(|slice| !slice.is_empty())
+            && this.take_marked(first)
+        {
+            return Poll::Ready(Ok(first.len()));
+        }
+        if !this.outbox.is_empty() {
+            return this.poll_behind_outbox(cx, slices);
+        }
+        this.stream().poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.outbox.is_empty() {
+            ready!(this.poll_outbox(cx))?;
+        }
+        ready!(this.stream().poll_flush(cx))?;
+        if this.wire.has(DIRTY) {
+            this.wire.clear(DIRTY);
+            if let Some(waker) = this.wire.slots.lock().flushed.take() {
+                waker.wake();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outbox(cx))?;
+        this.stream().poll_shutdown(cx)
+    }
+}
