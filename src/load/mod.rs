@@ -1,1 +1,12 @@
-//! load.
+//! The load driver: asks the app what users would ask, when they would ask it, and reports what
+//! they saw. It knows nothing of phases, faults or verdicts.
+
+mod answer;
+mod client;
+mod driver;
+mod error_text;
+mod pool;
+mod refusal;
+mod shape;
+
+pub use self::driver::{Driver, Error, Handle};

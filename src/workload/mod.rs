@@ -1,9 +1,18 @@
 //! What to send when: arrivals, sessions, prompts, request templates, answer formats. Pure.
 
+pub mod arrival;
+mod placeholder;
+mod preset;
+pub mod prompt;
+pub mod session;
+pub mod template;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::units::{Count, SpanRange};
+
+pub use self::placeholder::Filling;
 
 /// The traffic of an experiment, as loaded from the file.
 #[derive(Clone, Debug)]
@@ -32,7 +41,8 @@ pub struct Plan {
 pub enum Arrivals {
     /// Closed loop: this many users, each waits for its answer and its think time.
     Users { users: u64 },
-    /// Open loop: sessions start at this rate.
+    /// Open loop: users intend this many requests, whatever the answers do. Sessions start at the
+    /// rate over their mean number of turns.
     Rate { stages: Vec<Stage>, shape: Shape },
 }
 
@@ -54,7 +64,7 @@ pub enum Shape {
     Poisson,
 }
 
-/// How a user's requests follow each other.
+/// How a user's requests follow each other. Without sessions, `turns` is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sessions {
     pub turns: Count,
@@ -80,12 +90,13 @@ pub struct Prompt {
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The request to send: `${prompt.text}`, `${user.id}`, `${session.id}`, `${turn}`, `${history}`
-/// are filled in.
+/// The request to send: `${prompt.text}`, `${prompt.FIELD}`, `${user.id}`, `${session.id}`,
+/// `${turn}`, `${request.id}`, `${history}` are filled in.
 #[derive(Clone, Debug)]
 pub struct Template {
     pub method: http::Method,
-    /// Joined to the app's URL; None leaves the URL as it is.
+    /// Put below the app's path (`/api` and `/chat` make `/api/chat`); None leaves the URL as it
+    /// is.
     pub path: Option<String>,
     pub headers: Vec<(http::HeaderName, String)>,
     /// JSON with placeholders in its strings; None sends no body.
@@ -129,4 +140,41 @@ pub enum Format {
     Sse,
     /// Any bytes.
     Text,
+}
+
+impl Default for Sessions {
+    /// One question a session, of 100 users.
+    fn default() -> Self {
+        let at_once = SpanRange { low: Duration::ZERO, high: Duration::ZERO };
+        Self { turns: Count { low: 1, high: 1 }, think_time: at_once, users: 100 }
+    }
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { format: Format::Auto, text: None, end: None, error: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plan to vary in tests.
+    pub(crate) fn plan() -> Plan {
+        let app: url::Url = "http://127.0.0.1:1/chat".parse().unwrap();
+        Plan {
+            request: Template::for_app(&app),
+            app,
+            answer: Answer::default(),
+            prompts: Prompts::Preset("chat"),
+            arrivals: Arrivals::Users { users: 1 },
+            sessions: Sessions::default(),
+            timeout: Duration::from_secs(60),
+            first_token_timeout: None,
+            max_in_flight: 1000,
+            good_ttft: None,
+            good_latency: None,
+        }
+    }
 }

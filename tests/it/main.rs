@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod driver;
 mod floors;
