@@ -6,9 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{self, Visitor};
 
 /// Why a value with a unit was refused: one sentence that says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -307,7 +305,11 @@ impl fmt::Display for Shift {
 }
 
 /// Reads a unit from YAML text or from a bare number, which `FromStr` judges.
-struct TextOrNumber<T>(std::marker::PhantomData<T>, &'static str);
+pub(crate) struct TextOrNumber<T>(
+    pub(crate) std::marker::PhantomData<T>,
+    /// What is expected, for the error text.
+    pub(crate) &'static str,
+);
 
 impl<T: FromStr<Err = BadUnit>> Visitor<'_> for TextOrNumber<T> {
     type Value = T;
@@ -333,23 +335,25 @@ impl<T: FromStr<Err = BadUnit>> Visitor<'_> for TextOrNumber<T> {
     }
 }
 
-/// Implements reading, writing and the JSON Schema of a unit.
+/// Implements reading, writing and the JSON Schema of a type that has `FromStr` and `Display`.
 macro_rules! unit {
     ($type:ident, $expects:literal, $schema:tt) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer
-                    .deserialize_any(TextOrNumber::<Self>(std::marker::PhantomData, $expects))
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any($crate::units::TextOrNumber::<Self>(
+                    std::marker::PhantomData,
+                    $expects,
+                ))
             }
         }
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl JsonSchema for $type {
+        impl schemars::JsonSchema for $type {
             fn inline_schema() -> bool {
                 true
             }
@@ -358,12 +362,13 @@ macro_rules! unit {
                 stringify!($type).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
             }
         }
     };
 }
+pub(crate) use unit;
 
 unit!(Span, "a duration such as 250ms or 3s", {
     "type": "string",

@@ -92,8 +92,9 @@ impl Chain {
     pub fn on_end(&mut self, at: Duration) -> Vec<Order> {
         let mut orders = Vec::new();
         for index in 0..self.links.len() {
-            let sent = self.links[index].ask(|effect, out| effect.on_end(at, out));
-            orders.extend(self.run(index + 1, at, sent));
+            let now = at + held(&orders);
+            let sent = self.links[index].ask(|effect, out| effect.on_end(now, out));
+            orders.extend(self.run(index + 1, now, sent));
             if ends(&orders) {
                 break;
             }
@@ -102,17 +103,20 @@ impl Chain {
     }
 
     /// Passes orders through the effects from `first` on: pieces are shown to them, the rest stays.
+    /// Each effect is told the time at which a piece will be due, not when it came: what was
+    /// ordered to wait before it has passed by then.
     fn run(&mut self, first: usize, at: Duration, orders: Vec<Order>) -> Vec<Order> {
         let mut orders = orders;
         for link in self.links.iter_mut().skip(first) {
             let mut passed = Vec::with_capacity(orders.len());
+            let mut now = at;
             for order in orders {
-                match order {
-                    Order::Send(item) => {
-                        passed.extend(link.ask(|effect, out| effect.on_item(at, item, out)));
-                    }
-                    other => passed.push(other),
-                }
+                let answer = match order {
+                    Order::Send(item) => link.ask(|effect, out| effect.on_item(now, item, out)),
+                    other => vec![other],
+                };
+                now += held(&answer);
+                passed.extend(answer);
                 if ends(&passed) {
                     break;
                 }
@@ -121,6 +125,15 @@ impl Chain {
         }
         orders
     }
+}
+
+/// How long these orders hold what follows them.
+fn held(orders: &[Order]) -> Duration {
+    let wait = |order: &Order| match order {
+        Order::Wait(time) => *time,
+        _ => Duration::ZERO,
+    };
+    orders.iter().map(wait).sum()
 }
 
 /// Whether nothing may follow these orders.

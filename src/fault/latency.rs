@@ -1,47 +1,497 @@
-//! Adds time before an answer: a slow network or a busy dependency.
+//! Adds time before an answer: a slow network, a busy dependency, a vector store whose tail has
+//! grown tenfold.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use http::request;
+use hdrhistogram::Histogram;
+use http::{request, response};
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::sync::Arc;
 
 use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
-use crate::units::Span;
+use crate::dice::Dice;
+use crate::units::{BadUnit, Percent, Span, unit};
 
-/// Adds time before an answer.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// No delay is longer than this, whatever a heavy tail draws.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Adds time before an answer: a slow network or a busy dependency. All parts that are set add up.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Latency {
-    /// Time to add, for example 250ms.
+    /// Time to add, for example 250ms. Default 0.
     pub add: Option<Span>,
+    /// How far `add` varies to both sides, evenly: a share of it (20%) or a time (50ms). Default 0.
+    pub jitter: Option<Jitter>,
+    /// A distribution from which a delay is drawn for each request, on top of `add`.
+    pub distribution: Option<Distribution>,
+    /// Stretches the upstream's own time to its head by this factor, at least 1.
+    pub multiply: Option<f64>,
+    /// With `multiply`: stretch the tail alone. The median keeps, this percentile of the upstream's
+    /// own latency grows by the factor, and between them the factor rises log-linearly. From above
+    /// 50 to below 100.
+    pub percentile: Option<f64>,
+    /// Where added time is spent: `before_request` (the upstream is called later) or `before_head`
+    /// (its answer is held back). Default before_request; `multiply` always holds the answer.
+    pub at: Option<At>,
+}
+
+/// A variation to both sides: `20%` of the value, or `50ms`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Jitter {
+    /// A share (0 to 1) of the value.
+    Share(f64),
+    Time(Duration),
+}
+
+/// Where added time is spent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum At {
+    /// The upstream's answer is held back.
+    BeforeHead,
+    /// The upstream is called later.
+    #[default]
+    BeforeRequest,
+}
+
+/// Delays as they are drawn for each request; one longer than an hour is cut to an hour.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Distribution {
+    /// Always the same.
+    Constant {
+        /// The delay.
+        value: Span,
+    },
+    /// Many short delays, few long ones.
+    Exponential {
+        /// The mean.
+        mean: Span,
+    },
+    /// What most services show: a long right tail.
+    Lognormal {
+        /// The median.
+        p50: Span,
+        /// The 99th percentile, longer than p50.
+        p99: Span,
+    },
+    /// A bell; what falls below zero is no delay.
+    Normal {
+        /// The mean.
+        mean: Span,
+        /// The standard deviation.
+        deviation: Span,
+    },
+    /// A heavy tail without end.
+    Pareto {
+        /// The median.
+        p50: Span,
+        /// The 99th percentile, longer than p50.
+        p99: Span,
+    },
+    /// Evenly between two ends.
+    Uniform {
+        /// The shortest delay.
+        min: Span,
+        /// The longest delay.
+        max: Span,
+    },
 }
 
 impl Spec for Latency {
     const NAME: &'static str = "latency";
-    const SUMMARY: &'static str = "a slow network or a busy dependency";
-    const EXAMPLE: &'static str = "{ add: 250ms }";
+    const SUMMARY: &'static str = "a slow network, a busy dependency, a tail that has grown";
+    const EXAMPLE: &'static str = "{ add: 250ms, jitter: 20% }";
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
-        Ok(Box::new(Loaded { add: self.add.unwrap_or_default().0 }))
+        let add = self.add.unwrap_or_default().0;
+        if let Some(distribution) = &self.distribution {
+            distribution.check()?;
+        }
+        if self.jitter.is_some() && add.is_zero() {
+            return Err(Invalid::new("jitter", "`jitter` needs `add`: it says how far that varies"));
+        }
+        if let Some(factor) = self.multiply
+            && !(1.0..=10_000.0).contains(&factor)
+        {
+            return Err(Invalid::new(
+                "multiply",
+                format!("{factor} is no factor of 1 or more; no answer can be made faster"),
+            ));
+        }
+        match self.percentile {
+            Some(_) if self.multiply.is_none() => {
+                return Err(Invalid::new(
+                    "percentile",
+                    "`percentile` needs `multiply`: write for example { multiply: 10, percentile: 99 }",
+                ));
+            }
+            Some(percentile) if !(percentile > 50.0 && percentile < 100.0) => {
+                return Err(Invalid::new(
+                    "percentile",
+                    format!("{percentile} is no percentile of the tail; write one above 50 and below 100, such as 99"),
+                ));
+            }
+            _ => {}
+        }
+        if add.is_zero() && self.distribution.is_none() && self.multiply.is_none() {
+            return Err(Invalid::new(
+                "",
+                "no delay is asked for; write `add: 250ms`, a `distribution` or `multiply: 3`",
+            ));
+        }
+        Ok(Box::new(Loaded {
+            add,
+            jitter: self.jitter.unwrap_or(Jitter::Share(0.0)),
+            distribution: self.distribution.clone(),
+            at: self.at.unwrap_or_default(),
+            stretch: self.multiply.map(|factor| match self.percentile {
+                None => Stretch::All(factor),
+                Some(percentile) => {
+                    Stretch::Tail(Tail { factor, quantile: percentile / 100.0, seen: Seen::new() })
+                }
+            }),
+        }))
     }
 }
+
+impl Distribution {
+    fn check(&self) -> Result<(), Invalid> {
+        let bad = |reason: &str| Err(Invalid::new("distribution", reason));
+        match self {
+            Self::Lognormal { p50, p99 } | Self::Pareto { p50, p99 } if p50.0.is_zero() => {
+                let _ = p99;
+                bad("`p50` must be longer than nothing")
+            }
+            Self::Lognormal { p50, p99 } | Self::Pareto { p50, p99 } if p99 <= p50 => {
+                bad(&format!("`p99` ({p99}) must be longer than `p50` ({p50})"))
+            }
+            Self::Uniform { min, max } if max < min => {
+                bad(&format!("`max` ({max}) must not be shorter than `min` ({min})"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Draws a delay in seconds; may be below zero or without bound.
+    fn draw(&self, dice: &mut Dice) -> f64 {
+        let seconds = |span: &Span| span.0.as_secs_f64();
+        match self {
+            Self::Constant { value } => seconds(value),
+            Self::Exponential { mean } => seconds(mean) * dice.exponential(),
+            Self::Lognormal { p50, p99 } => {
+                let sigma = (seconds(p99) / seconds(p50)).ln() / Z99;
+                seconds(p50) * (sigma * dice.normal()).exp()
+            }
+            Self::Normal { mean, deviation } => seconds(mean) + seconds(deviation) * dice.normal(),
+            Self::Pareto { p50, p99 } => {
+                // F(x) = 1 - (m/x)^a, solved for both quantiles.
+                let shape = 50f64.ln() / (seconds(p99) / seconds(p50)).ln();
+                let scale = seconds(p50) * 0.5f64.powf(1.0 / shape);
+                scale * (1.0 - dice.unit()).powf(-1.0 / shape)
+            }
+            Self::Uniform { min, max } => dice.between(seconds(min), seconds(max)),
+        }
+    }
+}
+
+/// The standard normal distribution's 99th percentile.
+const Z99: f64 = 2.326_347_874;
 
 #[derive(Debug)]
 struct Loaded {
     add: Duration,
+    jitter: Jitter,
+    distribution: Option<Distribution>,
+    at: At,
+    stretch: Option<Stretch>,
+}
+
+/// How the upstream's own time is stretched.
+#[derive(Clone, Debug)]
+enum Stretch {
+    All(f64),
+    Tail(Tail),
+}
+
+/// A tail that is stretched, and the upstream's own latency as seen so far.
+#[derive(Clone, Debug)]
+struct Tail {
+    factor: f64,
+    quantile: f64,
+    seen: Seen,
 }
 
 impl Fault for Loaded {
-    fn arm(&self, _: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
-        Ok(Box::new(Delay(self.add)))
+    fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let delay = self.draw(arming);
+        if !delay.is_zero() {
+            arming.draw.note("delay", delay.as_secs_f64());
+        }
+        let tie = match self.stretch {
+            Some(Stretch::Tail(_)) => arming.draw.unit("rank"),
+            _ => 0.0,
+        };
+        Ok(Box::new(Delay { delay, at: self.at, stretch: self.stretch.clone(), tie }))
+    }
+
+    fn reset(&self) {
+        if let Some(Stretch::Tail(tail)) = &self.stretch {
+            tail.seen.clear();
+        }
     }
 }
 
-struct Delay(Duration);
+impl Loaded {
+    fn draw(&self, arming: &Arming<'_>) -> Duration {
+        let mut dice = arming.draw.fork("delay");
+        let add = self.add.as_secs_f64();
+        let spread = match self.jitter {
+            Jitter::Share(share) => add * share,
+            Jitter::Time(time) => time.as_secs_f64(),
+        };
+        let jittered = dice.between(add - spread, add + spread).max(0.0);
+        let drawn = self.distribution.as_ref().map_or(0.0, |from| from.draw(&mut dice).max(0.0));
+        Duration::try_from_secs_f64(jittered + drawn).map_or(LONGEST, |time| time.min(LONGEST))
+    }
+}
+
+struct Delay {
+    delay: Duration,
+    at: At,
+    stretch: Option<Stretch>,
+    /// Where this exchange stands among equals, 0 to 1.
+    tie: f64,
+}
 
 impl Effect for Delay {
     fn on_request(&mut self, _: Duration, _: &mut request::Parts, out: &mut Orders) {
-        out.wait(self.0);
+        if self.at == At::BeforeRequest {
+            out.wait(self.delay);
+        }
+    }
+
+    fn on_response(
+        &mut self,
+        _: Duration,
+        took: Duration,
+        _: &mut response::Parts,
+        out: &mut Orders,
+    ) {
+        let mut hold = if self.at == At::BeforeHead { self.delay } else { Duration::ZERO };
+        if let Some(stretch) = &self.stretch {
+            let factor = match stretch {
+                Stretch::All(factor) => *factor,
+                Stretch::Tail(tail) => tail.factor_at(tail.seen.rank(took, self.tie)),
+            };
+            let longer = took.mul_f64(factor - 1.0).min(LONGEST);
+            if !longer.is_zero() {
+                out.note("stretched_by", longer.as_secs_f64());
+            }
+            hold += longer;
+        }
+        out.wait(hold);
+    }
+}
+
+impl Tail {
+    /// The factor at a rank (0 to 1): 1 up to the median, then rising evenly in its logarithm.
+    fn factor_at(&self, rank: f64) -> f64 {
+        let way = (rank - 0.5) / (self.quantile - 0.5);
+        self.factor.powf(way.clamp(0.0, 1.0))
+    }
+}
+
+/// The upstream's own latency as seen so far, in microseconds.
+///
+/// A request is stretched by its own rank among these. (Holding it until the latency of a rank
+/// drawn at random would move the median too: the later of two independent times is later than
+/// either.) So which requests are slow depends on the upstream, and the order in which they came.
+#[derive(Clone, Debug)]
+struct Seen(Arc<Mutex<Histogram<u64>>>);
+
+impl Seen {
+    fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3)
+            .expect("1 us to 1 h with 3 digits are bounds a histogram can have");
+        Self(Arc::new(Mutex::new(histogram)))
+    }
+
+    /// Takes a latency in and gives its rank (0 to 1); `tie` places it among equals.
+    fn rank(&self, took: Duration, tie: f64) -> f64 {
+        let micros = (took.as_micros() as u64).max(1);
+        let mut seen = self.0.lock();
+        seen.saturating_record(micros);
+        let lowest = seen.lowest_equivalent(micros.min(seen.high()));
+        let below = if lowest == 0 { 0 } else { seen.count_between(0, lowest - 1) };
+        let equal = seen.count_at(lowest);
+        (below as f64 + tie * equal as f64) / seen.len() as f64
+    }
+
+    fn clear(&self) {
+        self.0.lock().reset();
+    }
+}
+
+impl FromStr for Jitter {
+    type Err = BadUnit;
+
+    fn from_str(text: &str) -> Result<Self, BadUnit> {
+        let trimmed = text.trim();
+        if trimmed.ends_with('%') {
+            Ok(Self::Share(trimmed.parse::<Percent>()?.share()))
+        } else if trimmed.parse::<f64>().is_ok() {
+            Err(BadUnit(format!("{trimmed} what? write {trimmed}% or {trimmed}ms")))
+        } else {
+            Ok(Self::Time(trimmed.parse::<Span>()?.0))
+        }
+    }
+}
+
+impl fmt::Display for Jitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => write!(f, "{}%", share * 100.0),
+            Self::Time(time) => write!(f, "{}", Span(*time)),
+        }
+    }
+}
+
+unit!(Jitter, "a share such as 20% or a time such as 50ms", {
+    "type": "string",
+    "pattern": "^\\s*[0-9.]+\\s*(%|us|µs|ms|s)\\s*$",
+    "examples": ["20%", "50ms"]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Upstream, arm, build, exchange, invalid, ms, play};
+    use super::*;
+
+    fn delays(yaml: &str, count: u64) -> Vec<f64> {
+        let fault = build::<Latency>(yaml);
+        let mut delays: Vec<f64> = (0..count)
+            .map(|key| {
+                let (_, draw) = arm(fault.as_ref(), Duration::ZERO, &exchange(key)).unwrap();
+                draw.drawn().iter().find(|(name, _)| *name == "delay").map_or(0.0, |(_, v)| *v)
+            })
+            .collect();
+        delays.sort_by(f64::total_cmp);
+        delays
+    }
+
+    fn at(sorted: &[f64], quantile: f64) -> f64 {
+        sorted[(sorted.len() as f64 * quantile) as usize]
+    }
+
+    #[test]
+    fn time_is_added_before_the_request_or_before_the_head() {
+        let upstream = Upstream::stream(3, ms(1));
+        let early = play(&[build::<Latency>("{ add: 250ms }").as_ref()], &exchange(1), &upstream);
+        assert_eq!((early.called, early.head.unwrap().0), (Some(ms(250)), ms(260)));
+        let late = build::<Latency>("{ add: 250ms, at: before_head }");
+        let late = play(&[late.as_ref()], &exchange(1), &upstream);
+        assert!(late.fired[0].hit);
+        assert_eq!((late.called, late.head.unwrap().0), (Some(ms(0)), ms(260)));
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bounds_and_is_seeded() {
+        let drawn = delays("{ add: 100ms, jitter: 20% }", 2000);
+        assert!(drawn[0] >= 0.08 && drawn[0] < 0.081, "{}", drawn[0]);
+        assert!(drawn[1999] <= 0.12 && drawn[1999] > 0.119, "{}", drawn[1999]);
+        assert_eq!(drawn, delays("{ add: 100ms, jitter: 20% }", 2000));
+        assert!(delays("{ add: 10ms, jitter: 50ms }", 500)[0] >= 0.0, "never negative");
+    }
+
+    #[test]
+    fn distributions_have_the_quantiles_they_name() {
+        for yaml in ["lognormal", "pareto"] {
+            let yaml = format!("{{ distribution: {{ {yaml}: {{ p50: 300ms, p99: 2s }} }} }}");
+            let drawn = delays(&yaml, 20_000);
+            assert!((at(&drawn, 0.5) - 0.3).abs() < 0.015, "{yaml} {}", at(&drawn, 0.5));
+            assert!((at(&drawn, 0.99) - 2.0).abs() < 0.25, "{yaml} {}", at(&drawn, 0.99));
+        }
+        let drawn = delays("{ distribution: { exponential: { mean: 100ms } } }", 20_000);
+        assert!((at(&drawn, 0.5) - 0.0693).abs() < 0.004);
+        let drawn = delays("{ distribution: { normal: { mean: 20ms, deviation: 20ms } } }", 9000);
+        assert!((at(&drawn, 0.5) - 0.02).abs() < 0.002 && drawn[0] == 0.0);
+        let drawn = delays("{ distribution: { uniform: { min: 1s, max: 3s } } }", 9000);
+        assert!(drawn[0] >= 1.0 && drawn[8999] < 3.0 && (at(&drawn, 0.5) - 2.0).abs() < 0.05);
+        let drawn = delays("{ add: 1s, distribution: { constant: { value: 500ms } } }", 3);
+        assert_eq!(drawn, [1.5, 1.5, 1.5]);
+        let drawn = delays("{ distribution: { pareto: { p50: 1s, p99: 30m } } }", 9000);
+        assert_eq!(drawn[8999], 3600.0, "no delay is longer than an hour");
+    }
+
+    #[test]
+    fn all_of_the_upstreams_time_is_stretched() {
+        let fault = build::<Latency>("{ multiply: 10 }");
+        let played = play(&[fault.as_ref()], &exchange(1), &Upstream::stream(3, ms(1)));
+        assert!(played.hit());
+        assert_eq!(played.head.as_ref().unwrap().0, ms(100));
+        assert_eq!(played.note("stretched_by"), Some(0.09));
+    }
+
+    #[test]
+    fn the_tail_grows_and_the_median_keeps() {
+        let fault = build::<Latency>("{ multiply: 10, percentile: 99 }");
+        let mut dice = Dice::from_seed(5);
+        let (mut own, mut seen) = (Vec::new(), Vec::new());
+        for key in 0..8000 {
+            let took = 0.02 * (0.4 * dice.normal()).exp();
+            let mut upstream = Upstream::stream(1, ms(1));
+            upstream.took = Duration::from_secs_f64(took);
+            let played = play(&[fault.as_ref()], &exchange(key), &upstream);
+            own.push(took);
+            seen.push(played.head.unwrap().0.as_secs_f64());
+        }
+        own.sort_by(f64::total_cmp);
+        seen.sort_by(f64::total_cmp);
+        let ratio = |quantile| at(&seen, quantile) / at(&own, quantile);
+        assert!((ratio(0.25) - 1.0).abs() < 0.03, "p25 {}", ratio(0.25));
+        assert!((ratio(0.5) - 1.0).abs() < 0.03, "p50 {}", ratio(0.5));
+        assert!((ratio(0.745) - 10f64.sqrt()).abs() < 0.3, "p74.5 {}", ratio(0.745));
+        assert!((ratio(0.99) - 10.0).abs() < 1.0, "p99 {}", ratio(0.99));
+    }
+
+    #[test]
+    fn equal_latencies_are_told_apart_by_the_seed() {
+        let fault = build::<Latency>("{ multiply: 10, percentile: 99 }");
+        let hits = (0..1000)
+            .filter(|key| {
+                play(&[fault.as_ref()], &exchange(*key), &Upstream::stream(1, ms(1))).hit()
+            })
+            .count();
+        assert!((400..600).contains(&hits), "{hits} of 1000 lie above the median");
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_refused() {
+        for (yaml, field, part) in [
+            ("{}", "", "no delay is asked for"),
+            ("{ jitter: 20% }", "jitter", "needs `add`"),
+            ("{ multiply: 0.5 }", "multiply", "no factor of 1 or more"),
+            ("{ add: 1s, percentile: 99 }", "percentile", "needs `multiply`"),
+            ("{ multiply: 10, percentile: 50 }", "percentile", "above 50"),
+            (
+                "{ distribution: { lognormal: { p50: 2s, p99: 1s } } }",
+                "distribution",
+                "`p99` (1s) must be longer than `p50` (2s)",
+            ),
+            ("{ distribution: { pareto: { p50: 0s, p99: 1s } } }", "distribution", "`p50`"),
+            ("{ distribution: { uniform: { min: 2s, max: 1s } } }", "distribution", "`max`"),
+        ] {
+            let error = invalid::<Latency>(yaml);
+            assert_eq!(error.field, field, "{yaml}");
+            assert!(error.reason.contains(part), "{yaml}: {error}");
+        }
+        let error = serde_yaml::from_str::<Latency>("{ add: 1s, jitter: 5 }").unwrap_err();
+        assert!(error.to_string().contains("5 what? write 5% or 5ms"), "{error}");
     }
 }

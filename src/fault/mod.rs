@@ -7,6 +7,10 @@
 
 mod chain;
 mod draw;
+mod lengths;
+mod place;
+#[cfg(test)]
+mod testing;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -17,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::chain::{Chain, Fired};
 pub use self::draw::Draw;
+pub use self::place::Place;
 use crate::dialect::{Answer, Dialect};
 use crate::exchange::{Exchange, Grain, Item};
 
@@ -41,6 +46,13 @@ pub struct Invalid {
     pub field: &'static str,
     /// What is wrong and what to write instead.
     pub reason: String,
+}
+
+impl Invalid {
+    /// An option that does not fit.
+    fn new(field: &'static str, reason: impl Into<String>) -> Self {
+        Self { field, reason: reason.into() }
+    }
 }
 
 /// A loaded fault, shared by all its exchanges (token buckets and queues live here).
@@ -251,6 +263,13 @@ pub struct Kind {
     pub try_build: fn(serde_json::Value) -> Result<Box<dyn Fault>, Invalid>,
 }
 
+// Effects of one fault act in this order: first what happens on the way to the dependency, then what
+// befalls its answer.
 catalogue! {
     latency::Latency,
+    outage::Outage,
+    slow_stream::SlowStream,
+    stall::Stall,
+    error::Error,
+    truncate::Truncate,
 }

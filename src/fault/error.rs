@@ -1,0 +1,376 @@
+//! Answers with a failure in the provider's own words, without calling the upstream; or reports an
+//! error inside a running stream, where no SDK retries and the status is already 200.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, request, response};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::lengths::Lengths;
+use super::place::{Follower, Found, unreadable};
+use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec};
+use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure};
+use crate::exchange::{Event, Grain, Item};
+use crate::units::Span;
+
+/// A failure instead of an answer, or in the middle of one.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Error {
+    /// The status, from 400 to 599. Default: what the provider uses for `as`; 500 with `body`.
+    pub status: Option<u16>,
+    /// The class of failure, put into the provider's own words: auth, bad_request, context_length,
+    /// html (a gateway's page), not_found, overloaded, quota, rate_limit, server_error, slow_down,
+    /// timeout or unavailable. Default: what fits `status`.
+    #[serde(rename = "as")]
+    pub class: Option<String>,
+    /// The message in place of the provider's.
+    pub message: Option<String>,
+    /// A body in place of the provider's: text, or JSON.
+    pub body: Option<Value>,
+    /// Headers to set; text or numbers.
+    pub headers: Option<Map<String, Value>>,
+    /// What `retry-after` says, rounded up to seconds where the provider counts in them.
+    /// Default: none.
+    pub retry_after: Option<Span>,
+    /// Do not answer in the upstream's place, but let its stream run this far (`20 tokens`,
+    /// `3 events`), then send the provider's error event and end the stream.
+    pub after: Option<Place>,
+}
+
+impl Spec for Error {
+    const NAME: &'static str = "error";
+    const SUMMARY: &'static str = "a failure in the provider's own words, before or inside an answer";
+    const EXAMPLE: &'static str = "{ status: 503, as: overloaded, retry_after: 5s }";
+
+    fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
+        if let Some(class) = &self.class
+            && !FAILURE_CLASSES.contains(&class.as_str())
+        {
+            let all = FAILURE_CLASSES.join(", ");
+            return Err(Invalid::new("as", format!("`{class}` is no class of failure; use {all}")));
+        }
+        if let Some(place) = self.after {
+            return self.build_inside(place);
+        }
+        if self.status.is_none() && self.class.is_none() && self.body.is_none() {
+            return Err(Invalid::new(
+                "",
+                "which error? write `status: 503` or `as: overloaded`",
+            ));
+        }
+        Ok(Box::new(Before {
+            status: self.status.map(checked_status).transpose()?,
+            class: self.class.clone(),
+            message: self.message.clone(),
+            retry_after: self.retry_after.map(|span| span.0),
+            body: self.body.clone().map(Body::from),
+            headers: checked_headers(self.headers.as_ref())?,
+        }))
+    }
+}
+
+impl Error {
+    fn build_inside(&self, place: Place) -> Result<Box<dyn Fault>, Invalid> {
+        let set = [
+            ("status", self.status.is_some()),
+            ("body", self.body.is_some()),
+            ("headers", self.headers.is_some()),
+            ("retry_after", self.retry_after.is_some()),
+        ];
+        if let Some((field, _)) = set.into_iter().find(|(_, set)| *set) {
+            return Err(Invalid::new(
+                field,
+                format!("`{field}` cannot go with `after`: the head has been sent by then; use `message` or `as`"),
+            ));
+        }
+        if !matches!(place, Place::Events(_) | Place::Tokens(_)) {
+            return Err(Invalid::new(
+                "after",
+                format!("`{place}` is no place between events; write for example 20 tokens or 3 events"),
+            ));
+        }
+        let class = self.class.as_deref().unwrap_or("server_error");
+        let message = self.message.clone().unwrap_or_else(|| message_of(class).to_owned());
+        Ok(Box::new(Inside { place, message: message.into(), lengths: Arc::default() }))
+    }
+}
+
+fn checked_status(status: u16) -> Result<StatusCode, Invalid> {
+    match StatusCode::from_u16(status) {
+        Ok(code) if (400..=599).contains(&status) => Ok(code),
+        _ => Err(Invalid::new(
+            "status",
+            format!("{status} is no status of a failure; write one from 400 to 599"),
+        )),
+    }
+}
+
+fn checked_headers(headers: Option<&Map<String, Value>>) -> Result<Vec<(String, String)>, Invalid> {
+    let mut checked = Vec::new();
+    for (name, value) in headers.into_iter().flatten() {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            _ => {
+                return Err(Invalid::new("headers", format!("`{name}` must be text or a number")));
+            }
+        };
+        if name.parse::<HeaderName>().is_err() {
+            return Err(Invalid::new("headers", format!("`{name}` is no header name")));
+        }
+        if matches!(name.to_ascii_lowercase().as_str(), "content-length" | "transfer-encoding") {
+            return Err(Invalid::new("headers", format!("`{name}` follows from the body")));
+        }
+        if HeaderValue::from_str(&text).is_err() {
+            return Err(Invalid::new("headers", format!("the value of `{name}` is no header value")));
+        }
+        checked.push((name.clone(), text));
+    }
+    Ok(checked)
+}
+
+/// What an error event says by default.
+fn message_of(class: &str) -> &'static str {
+    match class {
+        "overloaded" | "unavailable" => "The engine is currently overloaded, please try again later",
+        "quota" => "You exceeded your current quota, please check your plan and billing details.",
+        "rate_limit" | "slow_down" => "Rate limit reached. Please slow down.",
+        "timeout" => "The request timed out.",
+        _ => "The server had an error while processing your request. Sorry about that!",
+    }
+}
+
+/// A body of the user's own.
+#[derive(Clone, Debug)]
+struct Body {
+    bytes: Bytes,
+    content_type: &'static str,
+}
+
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::String(text) => {
+                let content_type = match text.trim_start().as_bytes().first() {
+                    Some(b'<') => "text/html; charset=utf-8",
+                    Some(b'{' | b'[') => "application/json",
+                    _ => "text/plain; charset=utf-8",
+                };
+                Self { bytes: text.into(), content_type }
+            }
+            json => Self { bytes: json.to_string().into(), content_type: "application/json" },
+        }
+    }
+}
+
+/// Answers in the upstream's place.
+#[derive(Debug)]
+struct Before {
+    status: Option<StatusCode>,
+    class: Option<String>,
+    message: Option<String>,
+    retry_after: Option<Duration>,
+    body: Option<Body>,
+    headers: Vec<(String, String)>,
+}
+
+impl Fault for Before {
+    fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let mut answer = match &self.body {
+            Some(_) if self.class.is_none() => Answer {
+                status: self.status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                headers: self
+                    .retry_after
+                    .map(|time| ("Retry-After".to_owned(), seconds_up(time)))
+                    .into_iter()
+                    .collect(),
+                body: Bytes::new(),
+            },
+            _ => arming.dialect.failure(&Failure {
+                status: self.status,
+                class: self.class.as_deref(),
+                model: arming.exchange.facts.model.as_deref(),
+                retry_after: self.retry_after,
+                message: self.message.as_deref(),
+                quota: None,
+                id: arming.draw.fork("id").bits(),
+            }),
+        };
+        if let Some(body) = &self.body {
+            answer.body = body.bytes.clone();
+            set_header(&mut answer.headers, "Content-Type", body.content_type);
+        }
+        for (name, value) in &self.headers {
+            set_header(&mut answer.headers, name, value);
+        }
+        Ok(Box::new(Answering(answer)))
+    }
+}
+
+/// Whole seconds, rounded up: a client that obeys never comes too early.
+fn seconds_up(time: Duration) -> String {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).to_string()
+}
+
+/// Sets a header in place of all of its name.
+fn set_header(headers: &mut Vec<(String, String)>, name: &str, value: &str) {
+    headers.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+    headers.push((name.to_owned(), value.to_owned()));
+}
+
+struct Answering(Answer);
+
+impl Effect for Answering {
+    fn on_request(&mut self, _: Duration, _: &mut request::Parts, out: &mut Orders) {
+        out.answer(self.0.clone());
+    }
+}
+
+/// Breaks into a running stream.
+#[derive(Debug)]
+struct Inside {
+    place: Place,
+    message: Arc<str>,
+    lengths: Arc<Lengths>,
+}
+
+impl Fault for Inside {
+    fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let dialect: &'static dyn Dialect = arming.dialect;
+        let Some(event) = dialect.inband_error(&self.message) else {
+            return Err(Impossible("this kind of dependency reports no errors inside a stream"));
+        };
+        let follower = Some(Follower::new(self.place, &self.lengths, arming));
+        Ok(Box::new(Breaking { event, follower }))
+    }
+}
+
+struct Breaking {
+    event: Event,
+    /// None when there is nothing to look for.
+    follower: Option<Follower>,
+}
+
+impl Effect for Breaking {
+    fn grain(&self) -> Grain {
+        Grain::Event
+    }
+
+    fn on_response(
+        &mut self,
+        _: Duration,
+        _: Duration,
+        head: &mut response::Parts,
+        out: &mut Orders,
+    ) {
+        if let Some(reason) = unreadable(head) {
+            out.impossible(reason);
+            self.follower = None;
+        }
+    }
+
+    fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        let Some(follower) = &mut self.follower else { return out.send(item) };
+        if matches!(item, Item::Message(_)) {
+            out.impossible("the answer is no stream");
+            self.follower = None;
+            return out.send(item);
+        }
+        match follower.step(&item) {
+            Found::Before => {
+                out.note("reached_tokens", follower.seen.tokens as f64);
+                out.send(Item::Event(self.event.clone()));
+                out.end(Ending::Clean);
+            }
+            _ => out.send(item),
+        }
+    }
+
+    fn on_end(&mut self, _: Duration, out: &mut Orders) {
+        if self.follower.is_some() {
+            out.impossible("the answer ended before the error");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Played, Upstream, build, exchange, invalid, ms, play};
+    use super::*;
+
+    fn failed(yaml: &str) -> Played {
+        play(&[build::<Error>(yaml).as_ref()], &exchange(1), &Upstream::stream(5, ms(1)))
+    }
+
+    fn answer(yaml: &str) -> Answer {
+        let played = failed(yaml);
+        assert_eq!(played.called, None, "the upstream is not called");
+        assert!(played.hit());
+        played.answer.unwrap().1
+    }
+
+    fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+        let mut found = answer.headers.iter().filter(|(set, _)| set.eq_ignore_ascii_case(name));
+        let first = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice");
+        first
+    }
+
+    #[test]
+    fn the_provider_words_a_class() {
+        let told = answer("{ status: 529, as: overloaded, message: busy, retry_after: 1500ms }");
+        assert_eq!((told.status.as_u16(), &told.body[..]), (529, &b"overloaded busy"[..]));
+        assert_eq!(header(&told, "retry-after"), Some("2"));
+    }
+
+    #[test]
+    fn own_bodies_and_headers_replace_the_providers() {
+        let own = answer(
+            "{ status: 502, body: '<html>bad</html>', headers: { server: edge, x-n: 7 }, retry_after: 5s }",
+        );
+        assert_eq!((own.status.as_u16(), &own.body[..]), (502, &b"<html>bad</html>"[..]));
+        assert_eq!(header(&own, "content-type"), Some("text/html; charset=utf-8"));
+        assert_eq!((header(&own, "x-n"), header(&own, "retry-after")), (Some("7"), Some("5")));
+        let json = answer("{ as: quota, body: { error: { code: 7 } } }");
+        assert_eq!(&json.body[..], br#"{"error":{"code":7}}"#);
+        assert_eq!(header(&json, "content-type"), Some("application/json"));
+        assert_eq!(answer("{ body: gone }").status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn an_error_breaks_into_a_stream() {
+        let played = failed("{ as: overloaded, after: 2 tokens, message: busy }");
+        assert_eq!(played.text(), "role t0 t1 error:busy");
+        assert_eq!((played.ended(), played.hit()), (Some(Ending::Clean), true));
+        let played = failed("{ after: 1 events }");
+        assert!(played.text().starts_with("role error:The server had an error"));
+        let played = failed("{ after: 5 tokens }");
+        assert_eq!(played.impossible(), Some("the answer ended before the error"));
+        let fault = build::<Error>("{ after: 1 tokens }");
+        let whole = play(&[fault.as_ref()], &exchange(1), &Upstream::message(5));
+        assert_eq!(whole.impossible(), Some("the answer is no stream"));
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_refused() {
+        for (yaml, field, part) in [
+            ("{}", "", "which error?"),
+            ("{ status: 200 }", "status", "from 400 to 599"),
+            ("{ as: overload }", "as", "use auth, bad_request"),
+            ("{ status: 500, headers: { 'bad name': x } }", "headers", "no header name"),
+            ("{ status: 500, headers: { a: [1] } }", "headers", "text or a number"),
+            ("{ status: 500, headers: { Content-Length: 3 } }", "headers", "follows from the body"),
+            ("{ status: 500, after: 2 tokens }", "status", "cannot go with `after`"),
+            ("{ after: 4kB }", "after", "no place between events"),
+        ] {
+            let error = invalid::<Error>(yaml);
+            assert_eq!(error.field, field, "{yaml}");
+            assert!(error.reason.contains(part), "{yaml}: {error}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Takes a dependency away: nobody listens, packets vanish, connections break, or a gateway says
+//! 503 to everything (OpenAI's outage of 11 December 2024 had all four).
+
+use std::time::Duration;
+
+use http::{StatusCode, request};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Spec};
+use crate::dialect::{Answer, Failure};
+
+/// A dependency that is gone: the upstream is never called.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outage {
+    /// How it is gone: `refuse`, `blackhole`, `reset`, `close` or `http_503`.
+    pub mode: Mode,
+}
+
+/// How a dependency is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Connections are accepted and requests are read, but nothing ever comes back.
+    Blackhole,
+    /// The connection is closed (FIN) as soon as a request has come.
+    Close,
+    /// A gateway answers 503 in the provider's words.
+    #[serde(rename = "http_503")]
+    Http503,
+    /// Nobody listens: connections are refused. A fault that is armed for all requests of a
+    /// dependency closes its listener; one for some of them resets the connections of those.
+    Refuse,
+    /// The connection is reset (RST) as soon as a request has come.
+    Reset,
+    /// Not built yet.
+    #[schemars(skip)]
+    Tls,
+}
+
+impl Spec for Outage {
+    const NAME: &'static str = "outage";
+    const SUMMARY: &'static str = "a dependency that is gone: refused, silent, reset or 503";
+    const EXAMPLE: &'static str = "{ mode: blackhole }";
+
+    fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
+        if self.mode == Mode::Tls {
+            return Err(Invalid::new(
+                "mode",
+                "`tls` is not there yet; use refuse, blackhole, reset, close or http_503",
+            ));
+        }
+        Ok(Box::new(Loaded { mode: self.mode }))
+    }
+}
+
+#[derive(Debug)]
+struct Loaded {
+    mode: Mode,
+}
+
+impl Fault for Loaded {
+    fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        Ok(Box::new(match self.mode {
+            Mode::Blackhole => Gone::End(Ending::Hang),
+            Mode::Close => Gone::End(Ending::Close),
+            Mode::Http503 => Gone::Answer(arming.dialect.failure(&Failure {
+                status: Some(StatusCode::SERVICE_UNAVAILABLE),
+                class: Some("unavailable"),
+                model: arming.exchange.facts.model.as_deref(),
+                id: arming.draw.fork("id").bits(),
+                ..Failure::default()
+            })),
+            Mode::Refuse | Mode::Reset | Mode::Tls => Gone::End(Ending::Reset),
+        }))
+    }
+
+    fn refuses_connections(&self) -> bool {
+        self.mode == Mode::Refuse
+    }
+}
+
+enum Gone {
+    Answer(Answer),
+    End(Ending),
+}
+
+impl Effect for Gone {
+    fn on_request(&mut self, _: Duration, _: &mut request::Parts, out: &mut Orders) {
+        match self {
+            Self::Answer(answer) => out.answer(answer.clone()),
+            Self::End(ending) => out.end(*ending),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Upstream, build, exchange, invalid, ms, play};
+    use super::*;
+
+    #[test]
+    fn the_upstream_is_never_called() {
+        for (mode, ending) in [
+            ("blackhole", Some(Ending::Hang)),
+            ("close", Some(Ending::Close)),
+            ("http_503", None),
+            ("refuse", Some(Ending::Reset)),
+            ("reset", Some(Ending::Reset)),
+        ] {
+            let fault = build::<Outage>(&format!("{{ mode: {mode} }}"));
+            let played = play(&[fault.as_ref()], &exchange(1), &Upstream::stream(5, ms(1)));
+            assert_eq!(played.called, None, "{mode}");
+            assert_eq!(played.ended(), ending, "{mode}");
+            assert!(played.hit(), "{mode}");
+            assert_eq!(fault.refuses_connections(), mode == "refuse", "{mode}");
+            let status = played.answer.map(|(_, answer)| answer.status);
+            assert_eq!(status, ending.is_none().then_some(StatusCode::SERVICE_UNAVAILABLE));
+        }
+    }
+
+    #[test]
+    fn tls_is_refused_with_the_modes_there_are() {
+        let error = invalid::<Outage>("{ mode: tls }");
+        assert_eq!(error.field, "mode");
+        assert!(error.reason.contains("refuse, blackhole, reset, close or http_503"), "{error}");
+    }
+}

@@ -1,0 +1,396 @@
+//! Ends an answer too early: the silent cut that every SDK takes for a whole answer, a connection
+//! closed or reset in mid-stream, a stream without its terminal event, an answer "finished" for
+//! length.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{header, response};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::lengths::Lengths;
+use super::place::{Follower, Found, unreadable};
+use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec};
+use crate::dialect::Dialect;
+use crate::exchange::{Event, Framing, Grain, Item, Operation};
+
+/// An answer that ends too early, in a stream or as a whole.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Truncate {
+    /// Where to cut: `90 tokens`, `12 events`, `4kB`, `30% tokens` or `30%`. How long a live stream
+    /// will be nobody knows: a share of it is counted from a length drawn from this model's answers
+    /// so far, and the journal notes the length assumed and the share reached. May be left out for
+    /// `ending: no_done` alone.
+    pub after: Option<Place>,
+    /// How it ends. Default clean.
+    pub ending: Option<Cut>,
+}
+
+/// How a truncated answer ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// In good order on the wire, but without a finish reason and the provider's terminal event:
+    /// SDKs take the part for the whole.
+    #[default]
+    Clean,
+    /// The connection is closed (FIN) before the body is whole.
+    Close,
+    /// With the provider's own `finish_reason: length` and terminal event.
+    FinishLength,
+    /// Nothing more comes; the connection stays open.
+    Hang,
+    /// Everything but the terminal event (`[DONE]`); with `after` the same as `clean`.
+    NoDone,
+    /// The connection is reset (RST).
+    Reset,
+}
+
+impl Spec for Truncate {
+    const NAME: &'static str = "truncate";
+    const SUMMARY: &'static str = "an answer that ends too early, silently or with a broken connection";
+    const EXAMPLE: &'static str = "{ after: 30% tokens, ending: close }";
+
+    fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
+        let cut = self.ending.unwrap_or_default();
+        match (self.after, cut) {
+            (None, Cut::NoDone) => {}
+            (None, _) => {
+                return Err(Invalid::new(
+                    "after",
+                    "`after` is missing; write where to cut, for example `after: 90 tokens` or `after: 30% tokens`",
+                ));
+            }
+            (Some(Place::Bytes(_)), Cut::FinishLength) => {
+                return Err(Invalid::new(
+                    "ending",
+                    "`finish_length` needs whole events; cut after tokens, events or a share instead of bytes",
+                ));
+            }
+            _ => {}
+        }
+        Ok(Box::new(Loaded { after: self.after, cut, lengths: Arc::default() }))
+    }
+}
+
+#[derive(Debug)]
+struct Loaded {
+    after: Option<Place>,
+    cut: Cut,
+    /// Shared by all exchanges, kept over armings: answers do not change by them.
+    lengths: Arc<Lengths>,
+}
+
+impl Fault for Loaded {
+    fn needs_request_body(&self) -> bool {
+        self.after.is_some_and(Place::is_share)
+    }
+
+    fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let Some(place) = self.after else {
+            return Ok(Box::new(NoDone {
+                dialect: arming.dialect,
+                operation: arming.exchange.facts.operation,
+                unreadable: false,
+            }));
+        };
+        Ok(Box::new(Truncating {
+            cut: self.cut,
+            grain: if place.is_bytes() { Grain::Bytes } else { Grain::Event },
+            follower: Some(Follower::new(place, &self.lengths, arming)),
+            dialect: arming.dialect,
+            operation: arming.exchange.facts.operation,
+        }))
+    }
+}
+
+struct Truncating {
+    cut: Cut,
+    grain: Grain,
+    /// None once it is clear that there is nothing to do.
+    follower: Option<Follower>,
+    dialect: &'static dyn Dialect,
+    operation: Operation,
+}
+
+impl Effect for Truncating {
+    fn grain(&self) -> Grain {
+        self.grain
+    }
+
+    fn on_response(
+        &mut self,
+        _: Duration,
+        _: Duration,
+        head: &mut response::Parts,
+        out: &mut Orders,
+    ) {
+        if let Some(reason) = unreadable(head) {
+            out.impossible(reason);
+            self.follower = None;
+        } else if !matches!(self.cut, Cut::Close | Cut::Hang | Cut::Reset) {
+            // A body that ends in good order must not be shorter than its head says.
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+    }
+
+    fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        let Some(follower) = &mut self.follower else { return out.send(item) };
+        match follower.step(&item) {
+            Found::Later => out.send(item),
+            Found::Never(reason) => {
+                out.impossible(reason);
+                self.follower = None;
+                out.send(item);
+            }
+            Found::Before => self.cut_stream(item, out),
+            Found::Within { bytes, share } => self.cut_piece(item, bytes, share, out),
+        }
+    }
+
+    fn on_end(&mut self, _: Duration, out: &mut Orders) {
+        if let Some(follower) = self.follower.take() {
+            follower.learn(true);
+            out.impossible("the answer ended before the cut");
+        }
+    }
+}
+
+impl Truncating {
+    fn ending(&self) -> Ending {
+        match self.cut {
+            Cut::Clean | Cut::FinishLength | Cut::NoDone => Ending::Clean,
+            Cut::Close => Ending::Close,
+            Cut::Hang => Ending::Hang,
+            Cut::Reset => Ending::Reset,
+        }
+    }
+
+    /// Ends the stream before this event.
+    fn cut_stream(&mut self, item: Item, out: &mut Orders) {
+        let Some(follower) = &self.follower else { return out.send(item) };
+        if self.cut == Cut::FinishLength {
+            let finish = follower
+                .last
+                .as_ref()
+                .and_then(|last| self.dialect.finish_event(self.operation, last, "length"));
+            let Some(finish) = finish else {
+                out.impossible("the stream has no way to say that it ended for length");
+                self.follower = None;
+                return out.send(item);
+            };
+            let framing = finish.framing;
+            out.send(Item::Event(finish));
+            out.send_done(self.dialect, self.operation, framing);
+        }
+        follower.learn(false);
+        out.note("reached_tokens", follower.seen.tokens as f64);
+        if let Some((assumed, share)) = follower.assumed() {
+            out.note("assumed_tokens", assumed as f64);
+            out.note("reached_share", share);
+        }
+        out.end(self.ending());
+    }
+
+    /// Ends the answer inside this piece, after so many of its bytes.
+    fn cut_piece(&mut self, item: Item, bytes: usize, share: f64, out: &mut Orders) {
+        let Some(follower) = &self.follower else { return out.send(item) };
+        let left = match &item {
+            Item::Message(body) if self.keeps_form(follower) => {
+                let reason = if self.cut == Cut::FinishLength { "length" } else { "stop" };
+                self.dialect.shorten(self.operation, body, share, reason).map(Item::Message)
+            }
+            other => Some(Item::Bytes(other.raw().slice(..bytes))),
+        };
+        let Some(left) = left else {
+            out.impossible("the answer has no text to cut");
+            self.follower = None;
+            return out.send(item);
+        };
+        out.note("reached_bytes", follower.seen.bytes as f64);
+        if matches!(item, Item::Message(_)) {
+            out.note("reached_tokens", follower.seen.tokens as f64);
+            out.note("reached_share", share);
+        }
+        if !left.raw().is_empty() {
+            out.send(left);
+        }
+        out.end(self.ending());
+    }
+
+    /// Whether a whole answer stays well-formed: its text is cut, not its bytes.
+    fn keeps_form(&self, follower: &Follower) -> bool {
+        match self.cut {
+            Cut::FinishLength => true,
+            Cut::Clean | Cut::NoDone => follower.counts_tokens(),
+            Cut::Close | Cut::Hang | Cut::Reset => false,
+        }
+    }
+}
+
+impl Orders {
+    /// Sends `[DONE]` where this dialect takes it for its terminal event.
+    fn send_done(&mut self, dialect: &dyn Dialect, operation: Operation, framing: Framing) {
+        let done = Event::sse("[DONE]");
+        if framing == Framing::Sse && dialect.read_event(operation, &done).done {
+            self.send(Item::Event(done));
+        }
+    }
+}
+
+/// Withholds the terminal event alone.
+struct NoDone {
+    dialect: &'static dyn Dialect,
+    operation: Operation,
+    unreadable: bool,
+}
+
+impl Effect for NoDone {
+    fn grain(&self) -> Grain {
+        Grain::Event
+    }
+
+    fn on_response(
+        &mut self,
+        _: Duration,
+        _: Duration,
+        head: &mut response::Parts,
+        out: &mut Orders,
+    ) {
+        if let Some(reason) = unreadable(head) {
+            out.impossible(reason);
+            self.unreadable = true;
+        }
+    }
+
+    fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        match &item {
+            Item::Event(event)
+                if !self.unreadable && self.dialect.read_event(self.operation, event).done =>
+            {
+                out.end(Ending::Clean);
+            }
+            _ => out.send(item),
+        }
+    }
+
+    fn on_end(&mut self, _: Duration, out: &mut Orders) {
+        if !self.unreadable {
+            out.impossible("the answer has no terminal event");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::super::testing::{Played, Upstream, build, exchange, invalid, ms, play};
+    use super::*;
+
+    fn cut(yaml: &str, upstream: &Upstream) -> Played {
+        play(&[build::<Truncate>(yaml).as_ref()], &exchange(1), upstream)
+    }
+
+    #[test]
+    fn each_ending_ends_a_stream_after_its_tokens() {
+        for (ending, text, how) in [
+            ("clean", "role t0 t1", Ending::Clean),
+            ("no_done", "role t0 t1", Ending::Clean),
+            ("finish_length", "role t0 t1 finish:length [DONE]", Ending::Clean),
+            ("close", "role t0 t1", Ending::Close),
+            ("reset", "role t0 t1", Ending::Reset),
+            ("hang", "role t0 t1", Ending::Hang),
+        ] {
+            let yaml = format!("{{ after: 2 tokens, ending: {ending} }}");
+            let played = cut(&yaml, &Upstream::stream(5, ms(1)));
+            assert_eq!(played.text(), text, "{ending}");
+            assert_eq!(played.ended(), Some(how), "{ending}");
+            assert_eq!(played.note("reached_tokens"), Some(2.0));
+            assert!(played.hit());
+        }
+    }
+
+    #[test]
+    fn places_are_found_in_streams() {
+        let stream = Upstream::stream(5, ms(1));
+        assert_eq!(cut("{ after: 3 events }", &stream).text(), "role t0 t1");
+        assert_eq!(cut("{ after: 0 tokens }", &stream).text(), "role");
+        let bytes = cut("{ after: 17B, ending: close }", &stream);
+        assert_eq!(bytes.grain, Grain::Bytes);
+        let raw: usize = bytes.sent.iter().map(|(_, item)| item.raw().len()).sum();
+        assert_eq!(raw, 17, "bytes are cut in mid-event");
+    }
+
+    #[test]
+    fn no_done_alone_withholds_the_terminal_event() {
+        let played = cut("{ ending: no_done }", &Upstream::stream(2, ms(1)));
+        assert_eq!(played.text(), "role t0 t1 finish:stop");
+        assert_eq!(played.ended(), Some(Ending::Clean));
+        let played = cut("{ ending: no_done }", &Upstream::message(2));
+        assert_eq!(played.impossible(), Some("the answer has no terminal event"));
+        assert_eq!(played.text(), "word word");
+    }
+
+    #[test]
+    fn an_answer_that_ends_earlier_is_impossible_and_untouched() {
+        for yaml in ["{ after: 5 tokens }", "{ after: 9kB }", "{ after: 8 events }"] {
+            let played = cut(yaml, &Upstream::stream(5, ms(1)));
+            assert_eq!(played.impossible(), Some("the answer ended before the cut"), "{yaml}");
+            assert_eq!((played.hit(), played.sent.len()), (false, 8), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn whole_answers_stay_well_formed_or_are_cut_in_their_bytes() {
+        let message = Upstream::message(10);
+        let clean = cut("{ after: 30% tokens }", &message);
+        assert_eq!(clean.text(), "word word word (stop)");
+        assert!(clean.head.as_ref().unwrap().1.headers.get("content-length").is_none());
+        let length = cut("{ after: 4 tokens, ending: finish_length }", &message);
+        assert_eq!(length.text(), "word word word word (length)");
+        assert_eq!(length.note("reached_share"), Some(0.4));
+        let bytes = cut("{ after: 50% }", &message);
+        assert_eq!(bytes.text().len(), 24, "half of 49 bytes");
+        let close = cut("{ after: 50% tokens, ending: close }", &message);
+        assert_eq!((close.text().len(), close.ended()), (24, Some(Ending::Close)));
+        assert!(close.head.unwrap().1.headers.contains_key("content-length"), "it promised more");
+        let events = cut("{ after: 3 events }", &message);
+        assert_eq!(events.impossible(), Some("the answer is no stream"));
+        assert_eq!(events.text().len(), 49);
+    }
+
+    #[test]
+    fn a_share_of_a_live_stream_comes_from_the_lengths_seen() {
+        let fault = build::<Truncate>("{ after: 50% tokens, ending: close }");
+        let (mut first, mut later) = (exchange(1), exchange(2));
+        first.facts.max_tokens = Some(40);
+        later.facts.max_tokens = Some(40);
+        let short = play(&[fault.as_ref()], &first, &Upstream::stream(10, ms(1)));
+        assert_eq!(short.impossible(), Some("the answer ended before the cut"), "20 of 40");
+        let cut = play(&[fault.as_ref()], &later, &Upstream::stream(100, ms(1)));
+        assert_eq!(cut.note("assumed_tokens"), Some(10.0), "the one length seen");
+        assert_eq!((cut.note("reached_tokens"), cut.note("reached_share")), (Some(5.0), Some(0.5)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_alone() {
+        let mut upstream = Upstream::stream(5, ms(1));
+        upstream.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let played = cut("{ after: 1 tokens }", &upstream);
+        assert_eq!(played.impossible(), Some("the answer is compressed"));
+        assert_eq!(played.sent.len(), 8);
+        let mut upstream = Upstream::message(5);
+        upstream.status = http::StatusCode::BAD_REQUEST;
+        let played = cut("{ after: 10% }", &upstream);
+        assert_eq!(played.impossible(), Some("the upstream answered with an error"));
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_refused() {
+        assert_eq!(invalid::<Truncate>("{ ending: close }").field, "after");
+        assert_eq!(invalid::<Truncate>("{ after: 1kB, ending: finish_length }").field, "ending");
+    }
+}
