@@ -245,6 +245,28 @@ macro_rules! catalogue {
                 built
             }
 
+            /// The keys, in catalogue order.
+            pub const NAMES: &'static [&'static str] = &[$($spec::NAME),*];
+
+            /// Reads the value of an effect key; false, with nothing read, when there is no such
+            /// effect.
+            pub fn read_key<'de, A: serde::de::MapAccess<'de>>(
+                &mut self,
+                key: &str,
+                map: &mut A,
+            ) -> Result<bool, A::Error> {
+                match key {
+                    $($spec::NAME => {
+                        if self.$module.is_some() {
+                            return Err(serde::de::Error::duplicate_field($spec::NAME));
+                        }
+                        self.$module = map.next_value()?;
+                    })*
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            }
+
             /// This one's keys over those of `base`.
             pub fn over(self, base: Self) -> Self {
                 Self { $($module: self.$module.or(base.$module)),* }

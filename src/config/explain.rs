@@ -1,0 +1,1 @@
+//! What a plan means, in plain words: the text of `brownout check`.

@@ -1,0 +1,192 @@
+//! Sentences: `expect`, gates and `abort_when`. Their grammar is the verdict's; here their names
+//! are checked and their mistakes get a place inside the sentence.
+
+use super::{Lowering, Step, way};
+use crate::config::diagnostic::{Mistake, nearest};
+use crate::config::place::Place;
+use crate::config::plan::Phase;
+use crate::config::schema::{Expect, Severity};
+use crate::units::Percent;
+use crate::verdict::{Expectation, Limit, Window};
+
+/// What the file says for all expectations.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) confidence: Option<Percent>,
+    pub(super) min_samples: Option<u64>,
+}
+
+/// The samples below which a verdict is inconclusive.
+const MIN_SAMPLES: u64 = 30;
+
+impl Lowering<'_> {
+    pub(super) fn expectations(
+        &mut self,
+        expect: Option<Vec<Expect>>,
+        phases: &[Phase],
+        has_workload: bool,
+        defaults: &Defaults,
+    ) -> Vec<Expectation> {
+        let expect = expect.unwrap_or_default();
+        self.check_confidence(way!["confidence"], defaults.confidence);
+        if !expect.is_empty() && !has_workload && !self.was_refused(way!["workload"]) {
+            let place = self.key_place(way!["expect"]);
+            let text = "expectations without a `workload`: only what passes the proxies is measured";
+            self.found.warn(Mistake::at(place, text));
+        }
+        let mut lowered = Vec::new();
+        for (number, one) in expect.into_iter().enumerate() {
+            let item = way!["expect", number];
+            let Some(check) = &one.check else {
+                if !self.was_refused(way!["expect", number, "check"]) {
+                    self.error(item, "an expectation needs a `check`");
+                }
+                continue;
+            };
+            let check_path = way!["expect", number, "check"];
+            let at: &[Step<'_>] = if one.as_map { check_path } else { item };
+            let Some(mut expectation) = self.sentence(at, check, defaults) else { continue };
+            self.check_confidence(way!["expect", number, "confidence"], one.confidence);
+            expectation.warn = one.severity == Some(Severity::Warn);
+            if let Some(samples) = one.min_samples {
+                expectation.min_samples = samples;
+            }
+            if let Some(confidence) = one.confidence {
+                expectation.confidence = Some(confidence.share());
+            }
+            self.check_after(at, check, &expectation, phases);
+            lowered.push(expectation);
+        }
+        lowered
+    }
+
+    fn check_confidence(&mut self, path: &[Step<'_>], confidence: Option<Percent>) {
+        if let Some(confidence) = confidence
+            && !(50.0..100.0).contains(&confidence.0)
+        {
+            let mistake = Mistake::at(self.place(path), "a confidence is from 50% to below 100%");
+            self.found.error(mistake.label("write for example 95%"));
+        }
+    }
+
+    /// Reads a sentence and checks its names; a mistake is shown at its place in the sentence.
+    pub(super) fn sentence(
+        &mut self,
+        path: &[Step<'_>],
+        text: &str,
+        defaults: &Defaults,
+    ) -> Option<Expectation> {
+        let mut expectation = match Expectation::parse(text) {
+            Ok(expectation) => expectation,
+            Err(bad) => {
+                let place = self.word_at(path, text, bad.at, bad.len);
+                let reason = match self.is_secret(path) {
+                    true => "this is no expectation".to_owned(),
+                    false => bad.reason,
+                };
+                let mut mistake = Mistake::at(place, reason);
+                mistake.hints.extend(bad.hint);
+                self.found.error(mistake);
+                return None;
+            }
+        };
+        expectation.line = self.place(path).line;
+        expectation.min_samples = defaults.min_samples.unwrap_or(MIN_SAMPLES);
+        expectation.confidence = defaults.confidence.map(Percent::share);
+        let mut known = true;
+        for phase in phases_named(&expectation) {
+            if !self.names.phases.iter().any(|name| name == phase) {
+                self.unknown_phase(path, phase, Some(text));
+                known = false;
+            }
+        }
+        if let Some(name) = &expectation.metric.dependency
+            && !self.names.dependencies.contains(name)
+        {
+            let at = text.find(&format!("({name})")).map_or(0, |at| at + 1);
+            let place = self.word_at(path, text, at, name.len());
+            let names: Vec<&str> = self.names.dependencies.iter().map(String::as_str).collect();
+            let mistake = Mistake::at(place, format!("unknown dependency `{name}`"));
+            self.found.error(mistake.meant(name, "dependencies", names));
+            known = false;
+        }
+        known.then_some(expectation)
+    }
+
+    /// A phase that the file does not have.
+    pub(super) fn unknown_phase(&mut self, path: &[Step<'_>], phase: &str, text: Option<&str>) {
+        let place = match text.and_then(|text| find_word(text, phase).map(|at| (text, at))) {
+            Some((text, at)) => self.word_at(path, text, at, phase.len()),
+            None => self.place(path),
+        };
+        let known: Vec<&str> = self.names.phases.iter().map(String::as_str).collect();
+        let mut mistake = Mistake::at(place, format!("unknown phase `{phase}`"));
+        if let Some(near) = nearest(phase, known.iter().copied()) {
+            mistake = mistake.label(format!("did you mean `{near}`?"));
+        }
+        self.found.error(mistake.hint(format!("phases: {}", known.join(", "))));
+    }
+
+    /// A metric that stands alone (`recovered.metric`): judged as the beginning of a sentence.
+    pub(super) fn metric(&mut self, path: &[Step<'_>], metric: &str) {
+        let sentence = format!("{metric} >= 0");
+        if let Err(bad) = Expectation::parse(&sentence) {
+            let place = self.word_at(path, metric, bad.at.min(metric.len()), bad.len);
+            let mut mistake = Mistake::at(place, bad.reason);
+            mistake.hints.extend(bad.hint);
+            self.found.error(mistake);
+        }
+    }
+
+    /// `after` the last phase there is nothing to judge.
+    fn check_after(
+        &mut self,
+        path: &[Step<'_>],
+        text: &str,
+        expectation: &Expectation,
+        phases: &[Phase],
+    ) {
+        if let (Window::After(name), Some(last)) = (&expectation.window, phases.last())
+            && *name == last.name
+        {
+            let at = find_word(text, name).unwrap_or(0);
+            let place = self.word_at(path, text, at, name.len());
+            let text = format!("`{name}` is the last phase: nothing comes after it");
+            self.found.error(Mistake::at(place, text).label("add a phase, such as `recovery`"));
+        }
+    }
+
+    /// The place of a part of a sentence; the whole sentence when it is not written in one line.
+    fn word_at(&self, path: &[Step<'_>], text: &str, at: usize, len: usize) -> Place {
+        let place = self.place(path);
+        let written = self.sources.slice(place);
+        match written.find(text) {
+            Some(offset) if offset <= 1 => self.sources.within(place, offset + at, len),
+            _ => place,
+        }
+    }
+}
+
+fn phases_named(expectation: &Expectation) -> Vec<&str> {
+    let mut named = Vec::new();
+    if let Limit::OfPhase { phase, .. } = &expectation.limit {
+        named.push(phase.as_str());
+    }
+    match &expectation.window {
+        Window::After(phase) | Window::During(phase) => named.push(phase),
+        Window::All => {}
+    }
+    named
+}
+
+/// Where a word stands in a sentence, looked for from its end.
+fn find_word(text: &str, word: &str) -> Option<usize> {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    text.rmatch_indices(word)
+        .find(|(at, _)| {
+            let before = text[..*at].chars().next_back();
+            let after = text[at + word.len()..].chars().next();
+            !before.is_some_and(part) && !after.is_some_and(part)
+        })
+        .map(|(at, _)| at)
+}
