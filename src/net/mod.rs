@@ -2,5 +2,7 @@
 //! of faults, dialects or experiments.
 
 mod clock;
+mod serve;
 
 pub use self::clock::{Clock, Sleep};
+pub use self::serve::Server;
