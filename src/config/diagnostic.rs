@@ -128,7 +128,9 @@ fn write_spot(
 
 /// Control characters could move a terminal's cursor; they are shown as escapes.
 fn clean(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
 }
 
 /// A mistake on its way to its reader.
@@ -241,7 +243,11 @@ impl Collector {
 
     /// The diagnostics, errors first, each kind in the file's order. `mask` hides what a snippet
     /// must not show.
-    pub(super) fn finish(mut self, sources: &Sources, mask: &dyn Fn(Place, &str) -> String) -> Diagnostics {
+    pub(super) fn finish(
+        mut self,
+        sources: &Sources,
+        mask: &dyn Fn(Place, &str) -> String,
+    ) -> Diagnostics {
         self.list.sort_by_key(|(severity, mistake)| {
             let place = mistake.place.unwrap_or_default();
             (*severity == Severity::Warning, place.source, place.line, place.column)
@@ -259,7 +265,9 @@ impl Collector {
                 hints: mistake.hints,
             })
             .collect();
-        if left_out > 0 && let Some(last) = list.last_mut() {
+        if left_out > 0
+            && let Some(last) = list.last_mut()
+        {
             last.hints.push(format!("{left_out} more mistakes are not shown"));
         }
         Diagnostics { list }

@@ -165,7 +165,8 @@ fn assemble(
     vars::fill(&mut root, sources, options.environment, found);
     start_from_profiles(&mut root, sources, found);
     let experiment: Experiment = read::read(&mut root, found)?;
-    let title = Path::new(name).file_stem().map_or("experiment".into(), |stem| stem.to_string_lossy());
+    let title =
+        Path::new(name).file_stem().map_or("experiment".into(), |stem| stem.to_string_lossy());
     let mut lowering = Lowering {
         root: &root,
         sources,
@@ -239,9 +240,9 @@ fn check_profiles(
         }
         let (first, last) = (entry.value.place.start, last_byte(&entry.value));
         trial.retain(|mistake| {
-            mistake.place.is_some_and(|place| {
-                place.source == 0 && (first..=last).contains(&place.start)
-            })
+            mistake
+                .place
+                .is_some_and(|place| place.source == 0 && (first..=last).contains(&place.start))
         });
         found.append(trial);
     }
@@ -288,7 +289,11 @@ fn start_from_profiles(root: &mut Node, sources: &mut Sources, found: &mut Colle
                 continue;
             }
         };
-        let source = sources.add(&format!("faults/{}.yaml (built in)", profile.name), profile.text, SourceKind::File);
+        let source = sources.add(
+            &format!("faults/{}.yaml (built in)", profile.name),
+            profile.text,
+            SourceKind::File,
+        );
         match tree::parse(sources, source, profile.text) {
             Ok(base) => underlay(&mut fault.value, base),
             Err(mistake) => found.error(*mistake),

@@ -104,8 +104,7 @@ impl de::Error for Refused {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mut refused =
             Self::new(format!("unknown value `{variant}`"), Kind::Variant(variant.to_owned()));
-        refused.mistake =
-            refused.mistake.meant(variant, "there are", expected.iter().copied());
+        refused.mistake = refused.mistake.meant(variant, "there are", expected.iter().copied());
         refused
     }
 
@@ -265,7 +264,8 @@ impl<'a> Deserializer<'a> for Reader<'a> {
             let extra = self.key.is_none() && entry.key.starts_with("x-");
             if !extra && !entry.value.refused {
                 let owner = self.key_name();
-                let note = words::unknown_key(&entry.key, owner, Some(name), fields, entry.key_place);
+                let note =
+                    words::unknown_key(&entry.key, owner, Some(name), fields, entry.key_place);
                 self.notes.borrow_mut().push(note);
             }
         }
@@ -374,10 +374,7 @@ impl<'a> EnumAccess<'a> for Variant<'a> {
     type Error = Refused;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'a>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self), Refused> {
+    fn variant_seed<V: DeserializeSeed<'a>>(self, seed: V) -> Result<(V::Value, Self), Refused> {
         let key = de::value::StrDeserializer::<Refused>::new(&self.entry.key);
         let variant = seed.deserialize(key).map_err(|mut error| {
             error.mistake.place = Some(self.entry.key_place);

@@ -123,14 +123,7 @@ fn explain_syntax(text: &str, sources: &Sources, place: Place) -> Mistake {
 
 impl Node {
     pub(super) fn new(value: Value, place: Place) -> Self {
-        Self {
-            value,
-            place,
-            spelled: String::new(),
-            plain: false,
-            secret: false,
-            refused: false,
-        }
+        Self { value, place, spelled: String::new(), plain: false, secret: false, refused: false }
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -187,9 +180,7 @@ impl Node {
         };
         match &self.value {
             Value::Bool(value) => format!("`{value}`"),
-            Value::Float(_) | Value::Int(_) | Value::Uint(_) => {
-                quoted("the number", &self.spelled)
-            }
+            Value::Float(_) | Value::Int(_) | Value::Uint(_) => quoted("the number", &self.spelled),
             Value::List(_) => "a list".into(),
             Value::Map(_) => "a map".into(),
             Value::Null => "nothing".into(),

@@ -54,7 +54,8 @@ impl Filler<'_> {
         let Some(vars) = root.get_mut("vars") else { return };
         let Value::Map(entries) = &mut vars.value else {
             if vars.value != Value::Null {
-                let text = format!("`vars` takes a map of names and values, not {}", vars.described());
+                let text =
+                    format!("`vars` takes a map of names and values, not {}", vars.described());
                 self.found.error(Mistake::at(vars.place, text));
             }
             return;
@@ -172,7 +173,9 @@ impl Filler<'_> {
         if let Some(kept) = placeholder(name) {
             if !request {
                 let text = format!("`${{{name}}}` is filled in for each request");
-                return Err(self.mistake(node, piece, text).with_label("only in `workload.request`"));
+                return Err(self
+                    .mistake(node, piece, text)
+                    .with_label("only in `workload.request`"));
             }
             if let Placeholder::Unknown = kept {
                 let known = workload_placeholders();

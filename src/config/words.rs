@@ -50,7 +50,9 @@ pub(super) fn secret_misfit(key: &str, mistake: &Mistake, place: Place) -> Mista
     let takes = mistake.message.split_once(" takes ").map(|(_, rest)| rest);
     let takes = takes.and_then(|rest| rest.rsplit_once(", not ")).map(|(expected, _)| expected);
     let text = match takes {
-        Some(expected) => format!("`{key}` takes {expected}, and what the environment gives is not"),
+        Some(expected) => {
+            format!("`{key}` takes {expected}, and what the environment gives is not")
+        }
         None => format!("what the environment gives does not fit `{key}`"),
     };
     Mistake::at(place, text).hint("its value is not shown, since it may be a secret")
@@ -110,11 +112,17 @@ pub(super) fn unknown_key(
         return with_synonym(mistake.meant(key, "keys", known.iter().copied()));
     }
     if LATER_EFFECTS.contains(&key) {
-        return Mistake::at(place, format!("the effect `{key}` in fault `{owner}` is not built yet"))
-            .hint(format!("effects: {}", EffectSpecs::NAMES.join(", ")));
+        return Mistake::at(
+            place,
+            format!("the effect `{key}` in fault `{owner}` is not built yet"),
+        )
+        .hint(format!("effects: {}", EffectSpecs::NAMES.join(", ")));
     }
-    let mistake = Mistake::at(place, format!("unknown effect `{key}` in fault `{owner}`"))
-        .meant(key, "effects", EffectSpecs::NAMES.iter().copied());
+    let mistake = Mistake::at(place, format!("unknown effect `{key}` in fault `{owner}`")).meant(
+        key,
+        "effects",
+        EffectSpecs::NAMES.iter().copied(),
+    );
     let own = known.iter().filter(|name| !EffectSpecs::NAMES.contains(name)).copied();
     let guess = super::diagnostic::nearest(key, own.clone());
     let mistake = match guess {

@@ -255,8 +255,7 @@ impl Patch {
         out.extend_from_slice(&written[..start]);
         out.extend_from_slice(&self.lines.0);
         for line in lines(&written[after..(end + 2).max(after)]) {
-            let framing =
-                is_named(line, "content-length") || is_named(line, "transfer-encoding");
+            let framing = is_named(line, "content-length") || is_named(line, "transfer-encoding");
             if is_named(line, "connection") || framing && !self.framed {
                 out.extend_from_slice(line);
                 out.extend_from_slice(b"\r\n");
@@ -349,7 +348,8 @@ mod tests {
             let patch = Patch { lines: lines.clone(), framed };
             String::from_utf8(patch.apply(written.as_bytes()).unwrap()).unwrap()
         };
-        let want = "tailHTTP/1.1 200 OK\r\nX-A:1\r\nContent-Length: 3\r\nconnection: close\r\n\r\nabc";
+        let want =
+            "tailHTTP/1.1 200 OK\r\nX-A:1\r\nContent-Length: 3\r\nconnection: close\r\n\r\nabc";
         assert_eq!(patched(true), want);
         assert!(patched(false).contains("content-length: 3\r\nconnection: close\r\n\r\nabc"));
         let alone = format!("GET / HTTP/1.1\r\n{mark}\r\n");

@@ -8,7 +8,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-#[expect(clippy::disallowed_types, reason = "the thread sleeps in real time; tests use another clock")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the thread sleeps in real time; tests use another clock"
+)]
 pub(super) use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -51,9 +54,8 @@ impl Timer {
             dropped: AtomicUsize::new(0),
         });
         STARTED.get_or_init(|| {
-            let spawned = std::thread::Builder::new()
-                .name("timer".to_owned())
-                .spawn(|| Self::shared().run());
+            let spawned =
+                std::thread::Builder::new().name("timer".to_owned()).spawn(|| Self::shared().run());
             if let Err(error) = spawned {
                 // Without threads there is no runtime either; nothing would ever be woken.
                 tracing::error!(%error, "the timer thread cannot start");

@@ -47,8 +47,7 @@ fn system_roots() -> RootCertStore {
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), TrustError> {
-    let unreadable =
-        |reason: String| TrustError::File { path: path.to_owned(), reason };
+    let unreadable = |reason: String| TrustError::File { path: path.to_owned(), reason };
     let pem = std::fs::read(path).map_err(|error| unreadable(plain(&error)))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Lowering, way, shared};
+use super::{Lowering, shared, way};
 use crate::config::diagnostic::{Mistake, nearest};
 use crate::config::plan::{Dependency, Upstream};
 use crate::config::schema::{self, Named, Simulate, SimulateOptions};
@@ -19,12 +19,10 @@ impl Lowering<'_> {
     ) -> Vec<Dependency> {
         if self.names.dependencies.is_empty() && !self.was_refused(way!["dependencies"]) {
             let place = self.place(way!["dependencies"]);
-            self.found.error(
-                Mistake::at(place, "the file names no dependencies of the app").hint(
-                    "write for example: dependencies: { llm: { kind: openai, listen: 4001, \
+            self.found.error(Mistake::at(place, "the file names no dependencies of the app").hint(
+                "write for example: dependencies: { llm: { kind: openai, listen: 4001, \
                      upstream: https://api.openai.com } }",
-                ),
-            );
+            ));
         }
         let mut lowered: Vec<Dependency> = Vec::new();
         for (name, dependency) in dependencies.0 {
@@ -94,11 +92,8 @@ impl Lowering<'_> {
             address.port() != 0 && other.listen.port() == address.port() && same_host
         });
         if let Some(other) = clash {
-            let text = format!(
-                "`{name}` and `{}` both listen on port {}",
-                other.name,
-                address.port()
-            );
+            let text =
+                format!("`{name}` and `{}` both listen on port {}", other.name, address.port());
             let label = format!("`{}` has it in line {}", other.name, other.line);
             self.found.error(Mistake::at(self.place(path), text).label(label));
         }
@@ -171,7 +166,9 @@ impl Lowering<'_> {
             Ok(url) if self.is_secret(path) || url.scheme().len() > 12 => {
                 format!("{shown} is no http or https URL")
             }
-            Ok(url) => format!("{shown} is a {} URL; only http and https can be used", url.scheme()),
+            Ok(url) => {
+                format!("{shown} is a {} URL; only http and https can be used", url.scheme())
+            }
             Err(_) if !text.contains("://") => format!("{shown} lacks http:// or https://"),
             Err(error) => format!("{shown} is no URL: {error}"),
         };
@@ -230,7 +227,8 @@ impl Lowering<'_> {
             }
         }
         let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        settings.tokens_per_second = options.tokens_per_second.unwrap_or(settings.tokens_per_second);
+        settings.tokens_per_second =
+            options.tokens_per_second.unwrap_or(settings.tokens_per_second);
         if let Some(time) = options.time_to_first_token {
             settings.time_to_first_token = time.0;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{Lowering, Step, named, way, shared};
+use super::{Lowering, Step, named, shared, way};
 use crate::config::diagnostic::Mistake;
 use crate::config::plan::Dependency;
 use crate::config::schema::{self, Named, Target, Where};
@@ -58,9 +58,12 @@ impl Lowering<'_> {
             None => {
                 if !self.was_refused(path) {
                     let known = self.names.dependencies.join(", ");
-                    let mistake =
-                        Mistake::at(self.key_place(way!["faults", name]), format!("fault `{name}` has no `target`"));
-                    self.found.error(mistake.hint(format!("write target: NAME; dependencies: {known}")));
+                    let mistake = Mistake::at(
+                        self.key_place(way!["faults", name]),
+                        format!("fault `{name}` has no `target`"),
+                    );
+                    self.found
+                        .error(mistake.hint(format!("write target: NAME; dependencies: {known}")));
                 }
                 (Vec::new(), String::new())
             }
@@ -169,8 +172,7 @@ impl Lowering<'_> {
         match GlobBuilder::new(text).literal_separator(false).build() {
             Ok(glob) => Some(glob.compile_matcher()),
             Err(error) => {
-                let text =
-                    format!("{} is no pattern: {}", self.quoted(path, text), error.kind());
+                let text = format!("{} is no pattern: {}", self.quoted(path, text), error.kind());
                 let mistake = Mistake::at(self.place(path), text);
                 self.found.error(mistake.label("`*` stands for anything, `?` for one character"));
                 None
@@ -200,10 +202,9 @@ impl Lowering<'_> {
     ) {
         let Some(operation) = selector.operation else { return };
         let possible = |kind: &str| match kind {
-            "openai" | "azure-openai" => !matches!(
-                operation,
-                Operation::Search | Operation::Upsert | Operation::Delete
-            ),
+            "openai" | "azure-openai" => {
+                !matches!(operation, Operation::Search | Operation::Upsert | Operation::Delete)
+            }
             "qdrant" => !matches!(operation, Operation::Chat | Operation::Embed),
             _ => operation == Operation::Other,
         };
@@ -276,7 +277,9 @@ impl Lowering<'_> {
                         field
                     };
                     let text = match self.is_secret(path) {
-                        true => format!("what the environment gives does not fit `{}`", invalid.field),
+                        true => {
+                            format!("what the environment gives does not fit `{}`", invalid.field)
+                        }
                         false => invalid.reason,
                     };
                     let place = self.place(path);

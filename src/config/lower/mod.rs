@@ -84,13 +84,18 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
         confidence: experiment.confidence,
         min_samples: experiment.min_samples,
     };
-    let phases = lowering.phases(experiment.phases, duration.flatten(), workload.is_some(), &defaults);
+    let phases =
+        lowering.phases(experiment.phases, duration.flatten(), workload.is_some(), &defaults);
     let recovered = lowering.recovered(experiment.recovered, &phases);
-    let expectations = lowering.expectations(experiment.expect, &phases, workload.is_some(), &defaults);
+    let expectations =
+        lowering.expectations(experiment.expect, &phases, workload.is_some(), &defaults);
     let safety = lowering.safety(experiment.safety, &phases, &defaults);
     let outputs = lowering.outputs(experiment.outputs);
     Plan {
-        name: experiment.name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| title.into()),
+        name: experiment
+            .name
+            .filter(|name| !name.trim().is_empty())
+            .unwrap_or_else(|| title.into()),
         description: experiment.description,
         seed: experiment.seed,
         dependencies,
@@ -136,7 +141,9 @@ impl Lowering<'_> {
         for step in path {
             node = match step {
                 Step::Key(key) => node.get(key)?,
-                Step::Item(number) => node.items().iter().filter(|item| !item.refused).nth(*number)?,
+                Step::Item(number) => {
+                    node.items().iter().filter(|item| !item.refused).nth(*number)?
+                }
             };
         }
         Some(node)
@@ -202,8 +209,11 @@ impl Lowering<'_> {
             Some(other) => {
                 let place = self.place(way!["version"]);
                 self.found.error(
-                    Mistake::at(place, format!("version {other} of the language is not known here"))
-                        .label("write 1"),
+                    Mistake::at(
+                        place,
+                        format!("version {other} of the language is not known here"),
+                    )
+                    .label("write 1"),
                 );
             }
             None if self.was_refused(way!["version"]) => {}

@@ -41,7 +41,8 @@ impl Lowering<'_> {
         let inside = Path::new(&name).components().all(|part| matches!(part, Component::Normal(_)));
         if name.trim().is_empty() || !inside {
             let path = way!["outputs", key];
-            let text = format!("{} is no name of a file in `outputs.dir`", self.quoted(path, &name));
+            let text =
+                format!("{} is no name of a file in `outputs.dir`", self.quoted(path, &name));
             let mistake = Mistake::at(self.place(path), text);
             self.found.error(mistake.label(format!("write for example {default}")));
         }

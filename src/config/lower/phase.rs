@@ -53,7 +53,8 @@ impl Lowering<'_> {
                 .collect();
             lowered.push(Phase { name, duration: length, faults, until_recovered, gate });
         }
-        let total = lowered.iter().try_fold(Duration::ZERO, |sum, phase| sum.checked_add(phase.duration));
+        let total =
+            lowered.iter().try_fold(Duration::ZERO, |sum, phase| sum.checked_add(phase.duration));
         if total.is_none_or(|total| total > Duration::from_secs(31 * 86_400)) {
             self.error(way!["phases"], "the phases take more than a month together");
         }
@@ -63,8 +64,7 @@ impl Lowering<'_> {
 
     /// Whether all phases could be read (else an empty list follows from another mistake).
     fn all_readable(&self) -> bool {
-        self.node(way!["phases"])
-            .is_none_or(|node| node.items().iter().all(|item| !item.refused))
+        self.node(way!["phases"]).is_none_or(|node| node.items().iter().all(|item| !item.refused))
     }
 
     fn implied_phases(&mut self, duration: Option<Duration>, has_workload: bool) -> Vec<Phase> {
@@ -182,7 +182,8 @@ impl Lowering<'_> {
 
     fn check_unused_faults(&mut self, phases: &[Phase]) {
         for fault in self.names.faults.clone() {
-            let used = phases.iter().any(|phase| phase.faults.iter().any(|(name, _)| *name == fault));
+            let used =
+                phases.iter().any(|phase| phase.faults.iter().any(|(name, _)| *name == fault));
             if !used {
                 let place = self.key_place(way!["faults", &fault]);
                 let text = format!("no phase arms the fault `{fault}`");
@@ -197,7 +198,8 @@ impl Lowering<'_> {
         phases: &[Phase],
     ) -> Recovered {
         let recovered = recovered.unwrap_or_default();
-        let metrics = recovered.metric.map_or_else(|| vec!["success_rate".to_owned()], |list| list.0);
+        let metrics =
+            recovered.metric.map_or_else(|| vec!["success_rate".to_owned()], |list| list.0);
         for (at, metric) in metrics.iter().enumerate() {
             let list = self.node(way!["recovered", "metric", at]).is_some();
             let item: &[Step<'_>] =

@@ -28,7 +28,8 @@ impl Lowering<'_> {
                 AbortWhen::Probe(probe) => probes.extend(self.probe(number, probe)),
             }
         }
-        for (key, span) in [("max_duration", safety.max_duration), ("heartbeat", safety.heartbeat)] {
+        for (key, span) in [("max_duration", safety.max_duration), ("heartbeat", safety.heartbeat)]
+        {
             if span.is_some_and(|span| span.0.is_zero()) {
                 self.error(way!["safety", key], format!("`{key}` must be longer than nothing"));
             }

@@ -31,7 +31,8 @@ impl Lowering<'_> {
         self.check_confidence(way!["confidence"], defaults.confidence);
         if !expect.is_empty() && !has_workload && !self.was_refused(way!["workload"]) {
             let place = self.key_place(way!["expect"]);
-            let text = "expectations without a `workload`: only what passes the proxies is measured";
+            let text =
+                "expectations without a `workload`: only what passes the proxies is measured";
             self.found.warn(Mistake::at(place, text));
         }
         let mut lowered = Vec::new();

@@ -293,7 +293,11 @@ impl Lowering<'_> {
                     let path = way!["workload", "prompts", "preset"];
                     let text = format!("there is no prompt preset {}", self.quoted(path, &name));
                     let mistake = Mistake::at(self.place(path), text);
-                    self.found.error(mistake.meant(&name, "presets", PROMPT_PRESETS.iter().copied()));
+                    self.found.error(mistake.meant(
+                        &name,
+                        "presets",
+                        PROMPT_PRESETS.iter().copied(),
+                    ));
                 }
                 known.map(|known| Prompts::Preset(known))
             }
@@ -408,4 +412,3 @@ fn neighbour(path: &Path) -> Option<String> {
         .collect();
     nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned)
 }
-
