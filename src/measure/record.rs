@@ -10,6 +10,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// Everything a run left behind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Record {
     pub schema_version: u32,
     /// The version of brownout that wrote it.
@@ -65,6 +66,7 @@ pub enum Verdict {
 
 /// One phase, by the cohort of requests whose intended start lies in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Phase {
     pub name: String,
     pub start_s: f64,
@@ -96,6 +98,7 @@ pub struct Phase {
 
 /// Quantiles in seconds; a quantile without enough samples is null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Quantiles {
     pub p50: Option<f64>,
     pub p95: Option<f64>,
@@ -107,6 +110,7 @@ pub struct Quantiles {
 
 /// A dependency within a phase, by the start of its calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct DependencyPhase {
     pub calls: u64,
     /// Calls per driver request, over the same in the first phase (1 = as in baseline).
@@ -130,6 +134,7 @@ pub struct DependencyPhase {
 
 /// One expectation, judged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Expected {
     pub text: String,
     /// The line in the experiment file, 0 when unknown.
@@ -158,6 +163,7 @@ pub struct Expected {
 
 /// What became of one fault.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct FaultLedger {
     pub name: String,
     pub target: String,
@@ -177,6 +183,7 @@ pub struct FaultLedger {
 
 /// Recovery after a faulty phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Recovery {
     /// The phase after whose end recovery is counted.
     pub after: String,
@@ -196,6 +203,7 @@ pub struct Recovery {
 
 /// Could the driver keep up?
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Driver {
     /// Issue minus intended start, 99th percentile, in milliseconds.
     pub lag_p99_ms: Option<f64>,
@@ -212,6 +220,7 @@ pub struct Driver {
 
 /// One second of the run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Second {
     /// Its start.
     pub at_s: f64,
@@ -241,6 +250,7 @@ pub struct Second {
 
 /// What happened at one dependency, for the chart.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Lane {
     pub dependency: String,
     /// At most a few thousand; the rest is thinned out evenly.
@@ -249,6 +259,7 @@ pub struct Lane {
 
 /// A fault that acted, or an error of the dependency's own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Tick {
     pub at_s: f64,
     /// The fault's name; null for an error that no fault caused.
@@ -258,6 +269,7 @@ pub struct Tick {
 
 /// An error as users saw it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct UserError {
     pub phase: String,
     pub outcome: String,
@@ -271,6 +283,7 @@ pub struct UserError {
 
 /// A dependency as configured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct DependencyInfo {
     pub name: String,
     pub kind: String,
@@ -282,6 +295,7 @@ pub struct DependencyInfo {
 
 /// Where the experiment came from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Source {
     pub file: String,
     pub text: String,
