@@ -177,7 +177,7 @@ impl Engine {
     }
 
     /// Reads a request as faults and selectors see it, and counts its key. `body` may be a prefix
-    /// of the real one.
+    /// of the real one, cut at a fixed length: one cut by time would change the key from run to run.
     pub fn exchange(
         &self,
         dependency: &Arc<str>,
