@@ -28,7 +28,8 @@ impl Lengths {
     pub(super) fn learn(&self, model: &str, tokens: u64, whole: bool) {
         let mut by_model = self.by_model.lock();
         let known = by_model.len() < MODELS || by_model.contains_key(model);
-        let seen = by_model.entry(if known { model.to_owned() } else { String::new() }).or_default();
+        let seen =
+            by_model.entry(if known { model.to_owned() } else { String::new() }).or_default();
         if seen.len() == ANSWERS {
             seen.pop_front();
         }

@@ -8,6 +8,7 @@
 mod chain;
 mod draw;
 mod lengths;
+mod limiter;
 mod place;
 #[cfg(test)]
 mod testing;
@@ -268,6 +269,7 @@ pub struct Kind {
 catalogue! {
     latency::Latency,
     outage::Outage,
+    rate_limit::RateLimit,
     slow_stream::SlowStream,
     stall::Stall,
     error::Error,

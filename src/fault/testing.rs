@@ -56,8 +56,7 @@ impl Dialect for Toy {
             headers.push(("Retry-After-Ms".to_owned(), time.as_millis().to_string()));
         }
         if let Some(quota) = &failure.quota {
-            headers
-                .extend(self.quota_headers(quota).into_iter().map(|(k, v)| (k.to_owned(), v)));
+            headers.extend(self.quota_headers(quota).into_iter().map(|(k, v)| (k.to_owned(), v)));
         }
         let body = format!(
             "{} {}",
