@@ -344,7 +344,10 @@ impl Effect for Limited {
                 Item::Bytes(_) => None,
             };
             if let Some(reading) = reading {
-                passed.counted += u64::from(reading.tokens);
+                // Of other operations the dialect can only guess from the size.
+                if self.operation == Operation::Chat {
+                    passed.counted += u64::from(reading.tokens);
+                }
                 if let Some((prompt, completion)) = reading.usage {
                     passed.usage = Some(u64::from(prompt) + u64::from(completion));
                 }
