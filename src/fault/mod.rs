@@ -346,6 +346,33 @@ mod tests {
     }
 
     #[test]
+    fn compressed_answers_pass_byte_for_byte() {
+        for (name, yaml) in [
+            ("error", "{ after: 1 token }"),
+            ("rate_limit", "{ tokens_per_minute: 600, headers: none }"),
+            ("saturation", "{ slots: 1, decode_tokens_per_second: 1 }"),
+            ("slow_stream", "{ tokens_per_second: 1 }"),
+            ("stall", "{ after: 1 token }"),
+            ("truncate", "{ after: 1 token }"),
+            ("truncate", "{ ending: no_done }"),
+        ] {
+            let kind = KINDS.iter().find(|kind| kind.name == name).unwrap();
+            let fault = (kind.try_build)(serde_yaml::from_str(yaml).unwrap()).unwrap();
+            for mut upstream in [Upstream::stream(5, ms(1)), Upstream::message(5)] {
+                upstream.headers.insert("content-encoding", "br".parse().unwrap());
+                let played = play(&[fault.as_ref()], &exchange(1), &upstream);
+                let came: Vec<_> = upstream.items.into_iter().map(|(_, item)| item).collect();
+                let sent: Vec<_> = played.sent.iter().map(|(_, item)| item.clone()).collect();
+                assert_eq!(sent, came, "{name}");
+                assert_eq!((played.hit(), played.ended()), (false, None), "{name}");
+                let reason = (name != "rate_limit").then_some("the answer is compressed");
+                assert_eq!(played.impossible(), reason, "{name}");
+                assert_eq!(played.head.unwrap().1.headers.len(), upstream.headers.len(), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn a_later_effect_reckons_with_the_waits_before_it() {
         let stall = build::<Stall>("{ after: 1 token, pause: 10s }");
         let slow = build::<SlowStream>("{ time_to_first_token: 1s, tokens_per_second: 1 }");

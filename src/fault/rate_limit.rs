@@ -390,8 +390,8 @@ impl Limited {
         let about_quota = self.dialect.quota_headers(&quota);
         answer.headers.retain(|(name, _)| {
             let about_time = name.to_ascii_lowercase().starts_with("retry-after");
-            !about_quota.iter().any(|(quota, _)| quota.eq_ignore_ascii_case(name))
-                && !(about_time && retry_after.is_none())
+            let untold = about_time && retry_after.is_none();
+            !untold && !about_quota.iter().any(|(quota, _)| quota.eq_ignore_ascii_case(name))
         });
         if let Some(quota) = told {
             let headers = self.dialect.quota_headers(&quota);

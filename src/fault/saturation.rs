@@ -145,7 +145,8 @@ impl Fault for Loaded {
             refusal,
             stage: Stage::Outside,
             acted: false,
-            paced: self.capacity.decode.is_some(),
+            reads_prompt: self.capacity.prefill.is_some(),
+            reads_tokens: self.capacity.decode.is_some(),
         }))
     }
 
@@ -165,8 +166,10 @@ struct Served {
     stage: Stage,
     /// It had to wait.
     acted: bool,
+    /// Its first piece waits for the prefill.
+    reads_prompt: bool,
     /// The pace of its tokens is the machine's.
-    paced: bool,
+    reads_tokens: bool,
 }
 
 enum Stage {
@@ -179,7 +182,11 @@ enum Stage {
 
 impl Effect for Served {
     fn grain(&self) -> Grain {
-        Grain::Event
+        match (self.reads_tokens, self.reads_prompt) {
+            (true, _) => Grain::Event,
+            (false, true) => Grain::Bytes,
+            (false, false) => Grain::Head,
+        }
     }
 
     fn on_request(&mut self, at: Duration, _: &mut request::Parts, out: &mut Orders) {
@@ -220,8 +227,8 @@ impl Effect for Served {
         out: &mut Orders,
     ) {
         if let Some(reason) = unreadable(head) {
-            self.paced = false;
-            if !self.acted {
+            let paced = std::mem::take(&mut self.reads_tokens);
+            if paced && !self.acted {
                 out.impossible(reason);
             }
         }
@@ -259,7 +266,7 @@ impl Served {
     /// How many tokens a piece carries, and whether it is the whole answer.
     fn tokens_of(&self, item: &Item) -> (u32, bool) {
         // Embeddings and searches make no tokens; their work is the prefill.
-        let counts = self.paced && self.operation == Operation::Chat;
+        let counts = self.reads_tokens && self.operation == Operation::Chat;
         let tokens = |tokens: u32| if counts { tokens } else { 0 };
         match item {
             Item::Bytes(_) => (0, false),
