@@ -216,8 +216,10 @@ impl Slow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Played, Upstream, build, exchange, invalid, ms, play};
+    use super::super::testing::{Played, Upstream, arm, build, exchange, invalid, ms, play};
     use super::*;
+    use crate::exchange::Event;
+    use crate::fault::Order;
 
     fn slow(yaml: &str, upstream: &Upstream) -> Played {
         play(&[build::<SlowStream>(yaml).as_ref()], &exchange(1), upstream)
@@ -243,6 +245,23 @@ mod tests {
         // The upstream is slower than the pace: nothing is added.
         let played = slow("{ tokens_per_second: 8 }", &Upstream::stream(20, ms(200)));
         assert!(!played.hit());
+    }
+
+    #[test]
+    fn late_timers_do_not_add_up() {
+        let fault = build::<SlowStream>("{ tokens_per_second: 8 }");
+        let mut effect = arm(fault.as_ref(), ms(0), &exchange(1)).unwrap().0;
+        let mut now = ms(0);
+        for token in 0..=80 {
+            let mut out = Orders::default();
+            effect.on_item(now, Item::Event(Event::sse(format!("t{token}"))), &mut out);
+            for order in out.list {
+                if let Order::Wait(time) = order {
+                    now += time + ms(7);
+                }
+            }
+        }
+        assert_eq!(now, ms(10_007), "80 gaps of 125 ms, each wait 7 ms late");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, request, response};
 
-use super::{Arming, Chain, Draw, Ending, Fault, Fired, Impossible, Invalid, Kind, Order, Spec};
+use super::{Arming, Chain, Draw, Ending, Fault, Fired, Impossible, Invalid, Order, Spec};
 use crate::dialect::{Answer, Dialect, Failure, Quota, Reading};
 use crate::dice::Dice;
 use crate::exchange::{Event, Exchange, ExchangeKey, Facts, Grain, Item, Operation};
@@ -134,11 +134,6 @@ pub(super) fn build<S: Spec>(yaml: &str) -> Arc<dyn Fault> {
 /// Why options do not fit together.
 pub(super) fn invalid<S: Spec>(yaml: &str) -> Invalid {
     spec::<S>(yaml).build().expect_err(yaml)
-}
-
-/// A catalogue entry by its name.
-pub(super) fn kind(name: &str) -> &'static Kind {
-    super::KINDS.iter().find(|kind| kind.name == name).unwrap()
 }
 
 /// What an upstream answers, and when.

@@ -5,3 +5,4 @@
 mod driver;
 mod floors;
 mod report;
+mod profiles;
