@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use memchr::{memchr, memmem};
 
 /// Heads above this are not kept (hyper refuses them anyway).
@@ -63,6 +63,26 @@ impl Lines {
 }
 
 impl RawHead {
+    /// A head with these lines.
+    pub fn from_lines(first: &[u8], lines: &Lines) -> Self {
+        Self { bytes: [first, b"\r\n", &lines.0, b"\r\n"].concat() }
+    }
+
+    /// The head that a map stands for, where the real one was not kept: lower case, repeated names
+    /// together.
+    pub fn from_map(headers: &HeaderMap) -> Self {
+        let mut lines = Lines::default();
+        for (name, value) in headers {
+            lines.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+        Self::from_lines(b"", &lines)
+    }
+
+    /// Whether this is the head that a request was parsed from.
+    pub fn is_of(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.bytes.starts_with(method.as_str().as_bytes()) && self.lines().count() == headers.len()
+    }
+
     /// The header lines, without their ends.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let start = memchr(b'\n', &self.bytes).map_or(self.bytes.len(), |at| at + 1);

@@ -1,0 +1,139 @@
+//! The body of an answer on its way to the app: made up, passed as it comes, or pumped through
+//! faults.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::call::Books;
+use super::connection::{Connection, Killed};
+use super::pump::Pump;
+use super::request::RequestBody;
+use crate::fault::Ending;
+use crate::measure::CallEnd;
+use crate::net::pool::Answering;
+use crate::net;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) enum AnswerBody {
+    /// Made up by us; gone once it is sent.
+    Made(Option<Bytes>, Books),
+    Nothing,
+    Passed(Passed),
+    Pumped(Box<Pump>),
+}
+
+/// A body that passes as it comes.
+#[derive(Debug)]
+pub(super) struct Passed {
+    body: Answering<RequestBody>,
+    books: Books,
+    connection: Arc<Connection>,
+    /// The upstream broke off; what came before goes out first.
+    cut: Option<Ending>,
+}
+
+impl Passed {
+    pub(super) fn new(
+        body: Answering<RequestBody>,
+        mut books: Books,
+        connection: Arc<Connection>,
+    ) -> Self {
+        if body.is_end_stream() {
+            books.ended(CallEnd::Complete);
+        }
+        Self { body, books, connection, cut: None }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
+        if let Some(cut) = self.cut {
+            return self.connection.poll_killed(cx, cut).map(|killed| Some(Err(killed)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.books.sent(data.len());
+                }
+                if self.body.is_end_stream() {
+                    self.books.ended(CallEnd::Complete);
+                }
+                self.connection.wire.mark_dirty();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.books.ended(CallEnd::UpstreamCut);
+                let cut = cut_of(&error);
+                self.cut = Some(cut);
+                self.connection.poll_killed(cx, cut).map(|killed| Some(Err(killed)))
+            }
+            None => {
+                self.books.ended(CallEnd::Complete);
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// How the app sees an upstream's connection end that broke off.
+pub(super) fn cut_of(error: &net::Error) -> Ending {
+    match error {
+        net::Error::Reset { .. } => Ending::Reset,
+        _ => Ending::Close,
+    }
+}
+
+impl Connection {
+    /// Ready to end the connection when all that came before has gone out. (Hyper throws away
+    /// what it has not written when a body fails.)
+    pub(super) fn poll_killed(&self, cx: &mut Context<'_>, ending: Ending) -> Poll<Killed> {
+        ready!(self.wire.poll_flushed(cx));
+        Poll::Ready(self.kill(ending))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Killed;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
+        match self.get_mut() {
+            Self::Made(body, books) => Poll::Ready(body.take().map(|bytes| {
+                books.sent(bytes.len());
+                Ok(Frame::data(bytes))
+            })),
+            Self::Nothing => Poll::Ready(None),
+            Self::Passed(passed) => passed.poll_frame(cx),
+            Self::Pumped(pump) => pump.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Made(body, _) => body.is_none(),
+            Self::Nothing => true,
+            Self::Passed(passed) => passed.body.is_end_stream(),
+            Self::Pumped(pump) => pump.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Made(body, _) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Passed(passed) => passed.body.size_hint(),
+            Self::Pumped(pump) => pump.size_hint(),
+        }
+    }
+}

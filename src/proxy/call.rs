@@ -1,0 +1,168 @@
+//! One call of the app, from its head to its end, for the measures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::engine::Decision;
+use crate::exchange::ExchangeKey;
+use crate::measure::{Call, CallEnd, Observation, Recorder};
+use crate::net::Clock;
+
+/// Keeps the books of one call. It is handed over when this is dropped, whatever the reason; until
+/// something else is said the app has gone away.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// None only while it is dropped.
+    call: Option<Box<Call>>,
+    /// What was decided; the effects live as long as the call.
+    pub(super) decision: Decision,
+    holding_since: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    recorder: Recorder,
+}
+
+impl Books {
+    pub(super) fn open(
+        dependency: &Arc<str>,
+        headers: &HeaderMap,
+        clock: &Arc<dyn Clock>,
+        recorder: &Recorder,
+    ) -> Self {
+        let at = clock.now();
+        let retry = headers
+            .get("x-stainless-retry-count")
+            .and_then(|count| count.to_str().ok()?.parse().ok());
+        let call = Call {
+            dependency: Arc::clone(dependency),
+            at,
+            head: None,
+            first_byte: None,
+            end: at,
+            status: None,
+            ended: CallEnd::ClientGone,
+            upstream: false,
+            injected_delay: Duration::ZERO,
+            faults: Vec::new(),
+            retry,
+            key: None,
+            retry_after: None,
+            bytes: 0,
+        };
+        Self {
+            call: Some(Box::new(call)),
+            decision: Decision::default(),
+            holding_since: None,
+            clock: Arc::clone(clock),
+            recorder: recorder.clone(),
+        }
+    }
+
+    fn call(&mut self) -> &mut Call {
+        self.call.as_mut().expect("it is taken only when the books are dropped")
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    pub(super) fn key(&mut self, key: ExchangeKey) {
+        self.call().key = Some(key.0);
+    }
+
+    pub(super) fn upstream_called(&mut self) {
+        self.call().upstream = true;
+    }
+
+    /// The answer's head goes to the app.
+    pub(super) fn head(&mut self, status: StatusCode, retry_after: Option<Duration>) {
+        let now = self.now();
+        let call = self.call();
+        call.head = Some(now);
+        call.status = Some(status.as_u16());
+        call.retry_after = retry_after;
+    }
+
+    /// A piece of the answer's body goes to the app.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if self.call().first_byte.is_none() {
+            let now = self.now();
+            self.call().first_byte = Some(now);
+        }
+        self.call().bytes += bytes as u64;
+    }
+
+    /// How it ended.
+    pub(super) fn ended(&mut self, ended: CallEnd) {
+        self.call().ended = ended;
+    }
+
+    /// A fault begins to hold the call back.
+    pub(super) fn hold(&mut self) {
+        self.holding_since = Some(self.now());
+    }
+
+    /// The call goes on.
+    pub(super) fn release(&mut self) {
+        if let Some(since) = self.holding_since.take() {
+            let held = self.now().saturating_sub(since);
+            self.call().injected_delay += held;
+        }
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        self.release();
+        let now = self.now();
+        let faults = self.decision.acted();
+        if let Some(mut call) = self.call.take() {
+            call.end = now;
+            call.faults = faults;
+            self.recorder.record(Observation::Call(call));
+        }
+    }
+}
+
+/// How long an answer tells its client to wait: whole seconds, or `retry-after-ms`.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let from = |number: f64, scale: f64| Duration::try_from_secs_f64(number * scale).ok();
+    number("retry-after-ms")
+        .and_then(|millis| from(millis, 1e-3))
+        .or_else(|| number(header::RETRY_AFTER.as_str()).and_then(|seconds| from(seconds, 1.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_units() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(retry_after(&headers), None);
+        headers.insert("retry-after", "20".parse().unwrap());
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(20)));
+        headers.insert("retry-after-ms", "1500".parse().unwrap());
+        assert_eq!(retry_after(&headers), Some(Duration::from_millis(1500)));
+        headers.clear();
+        headers.insert("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT".parse().unwrap());
+        assert_eq!(retry_after(&headers), None);
+        headers.insert("retry-after", "-1e300".parse().unwrap());
+        assert_eq!(retry_after(&headers), None);
+    }
+
+    #[tokio::test]
+    async fn books_are_handed_over_once_whatever_happens() {
+        let (recorder, mut tap) = Recorder::channel(4);
+        let clock: Arc<dyn Clock> = Arc::new(crate::net::RealClock::new());
+        let mut books = Books::open(&"llm".into(), &HeaderMap::new(), &clock, &recorder);
+        books.sent(3);
+        drop(books);
+        let Some(Observation::Call(call)) = tap.try_next() else { panic!("no call") };
+        assert_eq!((call.ended, call.bytes), (CallEnd::ClientGone, 3));
+        assert!(call.first_byte.is_some() && call.end >= call.at);
+        assert!(tap.try_next().is_none());
+    }
+}

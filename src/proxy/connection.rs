@@ -1,0 +1,120 @@
+//! One connection of an app: its exchanges one after another, in one task with the upstream
+//! connections they use, and its end in the way that was ordered.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::request::RequestBody;
+use super::reverse;
+use crate::dialect::Dialect;
+use crate::engine::identify::Identify;
+use crate::engine::{Engine, Gate};
+use crate::fault::Ending;
+use crate::measure::Recorder;
+use crate::net::{Clock, Pool, Socket, Stream, Wire};
+
+/// A dependency as its connections see it.
+#[derive(Debug)]
+pub(super) struct Dependency {
+    pub(super) name: Arc<str>,
+    pub(super) gate: Gate,
+    pub(super) dialect: &'static dyn Dialect,
+    pub(super) identify: Identify,
+    pub(super) pool: Pool<RequestBody>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) recorder: Recorder,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Cancelled when no more requests are taken.
+    pub(super) drain: CancellationToken,
+    pub(super) mark_faults: bool,
+}
+
+/// A connection of an app.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) dependency: Arc<Dependency>,
+    pub(super) wire: Arc<Wire<Stream>>,
+    fate: Mutex<Fate>,
+}
+
+/// How a connection ends that is killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Close,
+    Reset,
+}
+
+/// What hyper is told when an exchange ends its connection.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the connection ends here")]
+pub(super) struct Killed;
+
+impl Connection {
+    /// The connection ends now, without another byte: by a reset, or by a FIN.
+    pub(super) fn kill(&self, ending: Ending) -> Killed {
+        *self.fate.lock() = match ending {
+            Ending::Reset => Fate::Reset,
+            Ending::Clean | Ending::Close | Ending::Hang => Fate::Close,
+        };
+        Killed
+    }
+
+    /// Stays silent until the app goes away (then this is dropped) or the proxy is drained.
+    pub(super) async fn hang(&self) -> Killed {
+        self.dependency.drain.cancelled().await;
+        self.kill(Ending::Close)
+    }
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
+    let (socket, wire) = Socket::server(stream);
+    let drain = dependency.drain.clone();
+    let connection = Arc::new(Connection {
+        dependency,
+        wire: Arc::clone(&wire),
+        fate: Mutex::new(Fate::Close),
+    });
+    let exchanges = Arc::clone(&connection);
+    let service =
+        service_fn(move |request| reverse::exchange(Arc::clone(&exchanges), request));
+    let served = http1::Builder::new()
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    {
+        let mut served = pin!(served);
+        let result = tokio::select! {
+            biased;
+            result = served.as_mut() => result,
+            () = drain.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::trace!(dependency = %connection.dependency.name, %error, "connection ended");
+        }
+    }
+    // What an upgrade took over is not ours to end.
+    if let Some(stream) = wire.take_stream() {
+        let fate = *connection.fate.lock();
+        match fate {
+            Fate::Close => stream.close().await,
+            Fate::Reset => stream.reset().await,
+        }
+    }
+}
+
+impl fmt::Display for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.pool.origin())
+    }
+}

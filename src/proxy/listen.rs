@@ -1,0 +1,106 @@
+//! Accepting connections. A dependency that a fault refuses has its listener closed, so that
+//! connecting to it fails as it does when nothing runs there.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use super::Error;
+use super::connection::{Dependency, serve};
+use crate::net::Stream;
+
+const BACKLOG: u32 = 8192;
+/// Between two tries when descriptors run out, or when a port is to be taken again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Listens; the address says which port it became.
+pub(super) fn bind(
+    name: &Arc<str>,
+    address: SocketAddr,
+    fallback_to_free: bool,
+) -> Result<(TcpListener, SocketAddr), Error> {
+    let free = SocketAddr::new(address.ip(), 0);
+    let bound = match listen(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && fallback_to_free => listen(free),
+        bound => bound,
+    };
+    bound.and_then(|listener| listener.local_addr().map(|local| (listener, local))).map_err(
+        |source| match source.kind() {
+            io::ErrorKind::AddrInUse => Error::Taken { name: Arc::clone(name), address },
+            _ => Error::Listen { name: Arc::clone(name), address, source },
+        },
+    )
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of an earlier run that linger do not hold the port.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves a dependency until it is drained: then as long as its connections last.
+pub(super) async fn accept(
+    listener: TcpListener,
+    address: SocketAddr,
+    dependency: Arc<Dependency>,
+) {
+    let mut connections = JoinSet::new();
+    let mut changes = dependency.engine.changes();
+    let mut listener = Some(listener);
+    loop {
+        let refused = dependency.engine.demand_at(dependency.gate).refuse;
+        if refused && listener.take().is_some() {
+            dependency.engine.count_refused(&dependency.name);
+        }
+        if !refused && listener.is_none() {
+            listener = listen(address).ok();
+        }
+        tokio::select! {
+            accepted = next(listener.as_ref(), refused) => match accepted {
+                Ok(Some(stream)) => {
+                    connections.spawn(serve(Stream::Tcp(stream), Arc::clone(&dependency)));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(dependency = %dependency.name, %error, "cannot accept");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+            _ = changes.changed() => {}
+            () = dependency.drain.cancelled() => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(error) = ended && error.is_panic() {
+                    tracing::error!(dependency = %dependency.name, "an exchange panicked");
+                }
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// The next connection. Without a listener: none, after a pause if the port is to be taken again.
+async fn next(listener: Option<&TcpListener>, refused: bool) -> io::Result<Option<TcpStream>> {
+    match listener {
+        Some(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true);
+            Ok(Some(stream))
+        }
+        None if refused => std::future::pending().await,
+        None => {
+            tokio::time::sleep(PAUSE).await;
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Carries out what faults order, in the order they order it. It holds pieces back, sends, ends;
+//! it decides nothing itself. While it holds, the upstream is not read, as with a slow reader.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::answer::{AnswerBody, cut_of};
+use super::call::Books;
+use super::connection::{Connection, Killed};
+use super::headers;
+use super::request::RequestBody;
+use super::reverse::{self, Answered, Outcome, Passing, Sent};
+use crate::dialect;
+use crate::engine::Demand;
+use crate::exchange::{Grain, Item};
+use crate::fault::{Ending, Order};
+use crate::measure::CallEnd;
+use crate::net::Sleep;
+use crate::net::pool::Answering;
+use crate::wire::Cutter;
+
+/// The shortest time after which an effect is asked again.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Serves one request while a fault is armed for its dependency.
+pub(super) async fn exchange(
+    connection: Arc<Connection>,
+    mut passing: Passing,
+    demand: Demand,
+) -> Outcome {
+    if demand.body && poll_fn(|cx| passing.body.poll_peek(cx)).await.is_err() {
+        return Err(connection.kill(Ending::Close));
+    }
+    decide(&connection, &mut passing);
+    if passing.books.decision.chain.is_empty() {
+        return reverse::pass(connection, passing).await;
+    }
+    match ask_about_request(&connection, &mut passing).await {
+        Ask::Go => call(connection, passing).await,
+        Ask::Answer(answer) => Ok(answered(&connection, answer, passing.books)),
+        Ask::End(ending) => Err(ended(&connection, ending, passing.books).await),
+    }
+}
+
+fn decide(connection: &Connection, passing: &mut Passing) {
+    let dependency = &connection.dependency;
+    let body = passing.body.held();
+    let exchange = dependency.engine.exchange(
+        &dependency.name,
+        &passing.parts,
+        &body,
+        dependency.dialect,
+        &dependency.identify,
+    );
+    passing.books.key(exchange.key);
+    passing.books.decision =
+        dependency.engine.decide(dependency.clock.now(), &exchange, dependency.dialect);
+}
+
+/// What the effects want before the upstream is called.
+enum Ask {
+    Go,
+    Answer(dialect::Answer),
+    End(Ending),
+}
+
+async fn ask_about_request(connection: &Connection, passing: &mut Passing) -> Ask {
+    for index in 0..passing.books.decision.chain.len() {
+        loop {
+            let now = passing.books.now();
+            let chain = &mut passing.books.decision.chain;
+            let mut again = false;
+            for order in chain.on_request(index, now, &mut passing.parts) {
+                match order {
+                    Order::Wait(time) => hold_request(connection, passing, time).await,
+                    Order::Again(time) => {
+                        hold_request(connection, passing, time.max(AGAIN)).await;
+                        again = true;
+                    }
+                    Order::Answer(answer) => return Ask::Answer(answer),
+                    Order::End(ending) => return Ask::End(ending),
+                    // There is no answer yet that a piece could belong to.
+                    Order::Send(_) => {}
+                }
+            }
+            if !again {
+                break;
+            }
+        }
+    }
+    Ask::Go
+}
+
+/// Holds a request back. Its body is read meanwhile, since an app that goes away is noticed only
+/// behind it.
+async fn hold_request(connection: &Connection, passing: &mut Passing, time: Duration) {
+    let mut sleep = connection.dependency.clock.sleep(time);
+    let mut peeked = false;
+    passing.books.hold();
+    poll_fn(|cx| {
+        if !peeked {
+            peeked = passing.body.poll_peek(cx).is_ready();
+        }
+        sleep.as_mut().poll(cx)
+    })
+    .await;
+    passing.books.release();
+}
+
+/// Calls the upstream and shows its head to the effects.
+async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
+    let grain = passing.books.decision.chain.grain();
+    if grain == Grain::Event {
+        // Events can be seen only in an answer that is not compressed.
+        passing.parts.headers.remove(header::ACCEPT_ENCODING);
+    }
+    passing.raw = headers::reconcile(&passing.raw, &passing.parts.headers);
+    passing.books.upstream_called();
+    let bodyless = passing.parts.method == Method::HEAD;
+    let called_at = passing.books.now();
+    let (mut sent, answer) = passing.send(&connection.dependency).await;
+    let took = sent.books.now().saturating_sub(called_at);
+    let (response, raw) = match answer {
+        Ok(answered) => answered,
+        Err(error) => return reverse::failed(&connection, &error, sent.books),
+    };
+    let (mut head, body) = response.into_parts();
+    let mut orders = VecDeque::new();
+    for index in 0..sent.books.decision.chain.len() {
+        let now = sent.books.now();
+        let chain = &mut sent.books.decision.chain;
+        for order in chain.on_response(index, now, took, &mut head) {
+            match order {
+                // Behind a piece that is sent before the body, or a clean end, comes the head first.
+                order if !orders.is_empty() => orders.push_back(order),
+                Order::Send(_) | Order::End(Ending::Clean) => orders.push_back(order),
+                Order::Wait(time) => hold(&connection, &mut sent.books, time).await,
+                Order::Answer(answer) => return Ok(answered(&connection, answer, sent.books)),
+                Order::End(ending) => {
+                    drop(body);
+                    return Err(ended(&connection, ending, sent.books).await);
+                }
+                Order::Again(_) => {}
+            }
+        }
+    }
+    let raw = headers::reconcile(&raw, &head.headers);
+    let response = http::Response::from_parts(head, body);
+    let whole = bodyless || response.body().is_end_stream();
+    if whole || orders.is_empty() && grain == Grain::Head {
+        return reverse::pass_on(connection, sent, (response, raw));
+    }
+    pump_on(connection, sent, (response, raw), orders, grain).await
+}
+
+async fn hold(connection: &Connection, books: &mut Books, time: Duration) {
+    books.hold();
+    connection.dependency.clock.sleep(time).await;
+    books.release();
+}
+
+/// Hands the answer to the app through the effects.
+async fn pump_on(
+    connection: Arc<Connection>,
+    sent: Sent,
+    (response, raw): Answered,
+    orders: VecDeque<Order>,
+    grain: Grain,
+) -> Outcome {
+    let (mut head, body) = response.into_parts();
+    let announced = body.size_hint().exact();
+    let mut pump = Pump {
+        cutter: Cutter::for_answer(grain, &head.headers),
+        upstream: Some(body),
+        items: VecDeque::new(),
+        orders,
+        trailers: None,
+        stage: Stage::Reading,
+        cut: false,
+        holding: None,
+        hanging: None,
+        length: None,
+        passed: 0,
+        books: sent.books,
+        connection: Arc::clone(&connection),
+    };
+    if let Some(announced) = announced {
+        pump.length = pump.look_ahead(announced).await;
+        head.headers.remove(header::CONTENT_LENGTH);
+        if let Some(length) = pump.length {
+            head.headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+    }
+    let raw = headers::reconcile(&raw, &head.headers);
+    let (lines, framed) = headers::answer(&raw, &head.headers, sent.old_client, false);
+    let response = reverse::opened(&connection, head, lines, framed, &mut pump.books);
+    Ok(response.map(|()| AnswerBody::Pumped(Box::new(pump))))
+}
+
+/// An answer that a fault made up.
+fn answered(
+    connection: &Connection,
+    answer: dialect::Answer,
+    mut books: Books,
+) -> http::Response<AnswerBody> {
+    books.ended(CallEnd::Injected);
+    let faults = books.decision.acted();
+    reverse::made(connection, answer, &faults, books)
+}
+
+/// A fault ends the exchange before its head.
+async fn ended(connection: &Connection, ending: Ending, mut books: Books) -> Killed {
+    books.ended(CallEnd::Injected);
+    match ending {
+        Ending::Hang => connection.hang().await,
+        ending => connection.kill(ending),
+    }
+}
+
+/// The body of an answer on its way through the effects.
+#[derive(Debug)]
+pub(super) struct Pump {
+    /// None once it is read or given up.
+    upstream: Option<Answering<RequestBody>>,
+    cutter: Cutter,
+    /// Items that the effects have not seen yet, before those of the cutter.
+    items: VecDeque<Item>,
+    /// What is still to be carried out.
+    orders: VecDeque<Order>,
+    trailers: Option<HeaderMap>,
+    stage: Stage,
+    /// The last order stands for the end of an upstream that broke off.
+    cut: bool,
+    holding: Option<Holding>,
+    hanging: Option<Hanging>,
+    /// The length that was announced to the app.
+    length: Option<u64>,
+    passed: u64,
+    books: Books,
+    connection: Arc<Connection>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Reading,
+    /// The upstream's body is over; what is left of it goes through the effects.
+    Emptying(End),
+    /// Nothing more comes than the orders that are there.
+    Over,
+    /// This end has been reached.
+    Ended(Ending),
+}
+
+/// How the upstream's body ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Whole,
+    Cut(Ending),
+}
+
+struct Holding(Sleep);
+struct Hanging(Pin<Box<WaitForCancellationFutureOwned>>);
+
+impl Pump {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
+        loop {
+            if let Some(Holding(sleep)) = &mut self.holding {
+                ready!(sleep.as_mut().poll(cx));
+                self.holding = None;
+                self.books.release();
+            }
+            if let Stage::Ended(ending) = self.stage {
+                return self.poll_ended(cx, ending).map(|killed| killed.map(Err));
+            }
+            match self.orders.pop_front() {
+                Some(Order::Send(item)) if item.raw().is_empty() => {}
+                Some(Order::Send(item)) => return Poll::Ready(Some(Ok(self.send(&item)))),
+                Some(Order::Wait(time)) => {
+                    self.books.hold();
+                    self.holding = Some(Holding(self.connection.dependency.clock.sleep(time)));
+                }
+                Some(Order::End(ending)) => self.end(ending),
+                // Too late for both: the head has gone out.
+                Some(Order::Again(_) | Order::Answer(_)) => {}
+                None if self.stage == Stage::Over => {
+                    self.books.ended(CallEnd::Complete);
+                    return Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))));
+                }
+                None => ready!(self.poll_more(cx)),
+            }
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.length == Some(self.passed)
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Some(length) => SizeHint::with_exact(length - self.passed),
+            None => SizeHint::default(),
+        }
+    }
+
+    fn send(&mut self, item: &Item) -> Frame<Bytes> {
+        let bytes = item.raw().clone();
+        self.books.sent(bytes.len());
+        self.passed += bytes.len() as u64;
+        if self.is_end_stream() {
+            // Hyper will not ask again.
+            let injected = self.orders.iter().any(|order| matches!(order, Order::End(_)));
+            self.books.ended(if injected { CallEnd::Injected } else { CallEnd::Complete });
+        }
+        self.connection.wire.mark_dirty();
+        Frame::data(bytes)
+    }
+
+    fn end(&mut self, ending: Ending) {
+        let cut = self.cut && self.orders.is_empty();
+        self.books.ended(if cut { CallEnd::UpstreamCut } else { CallEnd::Injected });
+        self.stage = Stage::Ended(ending);
+        self.orders.clear();
+        // An upstream that is not read to its end is told so at once.
+        self.upstream = None;
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Option<Killed>> {
+        match ending {
+            Ending::Clean => Poll::Ready(None),
+            Ending::Close | Ending::Reset => self.connection.poll_killed(cx, ending).map(Some),
+            Ending::Hang => {
+                let drain = &self.connection.dependency.drain;
+                let Hanging(drained) = self
+                    .hanging
+                    .get_or_insert_with(|| Hanging(Box::pin(drain.clone().cancelled_owned())));
+                ready!(drained.as_mut().poll(cx));
+                self.connection.poll_killed(cx, Ending::Close).map(Some)
+            }
+        }
+    }
+
+    /// Gets the next orders: from the next item, or from the upstream's end. Each item is shown to
+    /// the effects when its turn has come, not before.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(item) = self.items.pop_front().or_else(|| self.cutter.next()) {
+                let now = self.books.now();
+                self.orders.extend(self.books.decision.chain.on_item(now, item));
+                return Poll::Ready(());
+            }
+            match self.stage {
+                Stage::Reading => ready!(self.poll_upstream(cx)),
+                Stage::Emptying(End::Whole) => {
+                    self.stage = Stage::Over;
+                    let now = self.books.now();
+                    self.orders.extend(self.books.decision.chain.on_end(now));
+                    return Poll::Ready(());
+                }
+                Stage::Emptying(End::Cut(ending)) => {
+                    self.stage = Stage::Over;
+                    self.cut = true;
+                    self.orders.push_back(Order::End(ending));
+                    return Poll::Ready(());
+                }
+                Stage::Over | Stage::Ended(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    /// Reads on; at the end takes what the cutter still has.
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(upstream) = &mut self.upstream else {
+            self.finish(End::Whole);
+            return Poll::Ready(());
+        };
+        match ready!(Pin::new(upstream).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.cutter.push(data);
+                }
+                Err(other) => self.trailers = other.into_trailers().ok(),
+            },
+            Some(Err(error)) => self.finish(End::Cut(cut_of(&error))),
+            None => self.finish(End::Whole),
+        }
+        Poll::Ready(())
+    }
+
+    fn finish(&mut self, end: End) {
+        self.upstream = None;
+        self.items.extend(self.cutter.finish());
+        self.stage = Stage::Emptying(end);
+    }
+
+    /// An answer with an announced length may be edited or cut short. If it is one item (a whole
+    /// answer that is no stream is), the effects see it now, and the length that it will really
+    /// have is announced; else none is, and the body goes out in chunks. A body that is to be cut
+    /// off keeps the length that the upstream announced.
+    async fn look_ahead(&mut self, announced: u64) -> Option<u64> {
+        while self.stage != Stage::Over {
+            if !self.orders.is_empty() && !self.is_seen() {
+                return None;
+            }
+            poll_fn(|cx| self.poll_more(cx)).await;
+        }
+        let mut length = 0;
+        for order in &self.orders {
+            match order {
+                Order::Send(item) => length += item.raw().len() as u64,
+                Order::End(Ending::Clean) => break,
+                Order::End(_) => return Some(announced.max(length + 1)),
+                _ => {}
+            }
+        }
+        Some(length)
+    }
+
+    /// Whether the effects have seen all of the body but its end.
+    fn is_seen(&mut self) -> bool {
+        self.items.extend(self.cutter.next());
+        self.items.is_empty() && self.upstream.as_ref().is_none_or(Answering::is_end_stream)
+    }
+}
+
+impl std::fmt::Debug for Holding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Holding")
+    }
+}
+
+impl std::fmt::Debug for Hanging {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hanging")
+    }
+}

@@ -1,0 +1,183 @@
+//! The app's request body on its way to the upstream: each piece as it comes, or a first part held
+//! back for a fault to look at. With `Expect: 100-continue` nothing is asked of the app before the
+//! upstream wants it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+use crate::net::{Clock, Sleep, Stream, Wire};
+
+/// How much of a body is held back for faults to look at; the rest streams.
+const PEEK: usize = 1 << 20;
+/// How long an upstream may take to ask for a body. Apps, too, send theirs unasked after a while.
+const UNASKED: Duration = Duration::from_secs(1);
+
+/// A request's body.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    held: VecDeque<Bytes>,
+    held_len: u64,
+    trailers: Option<HeaderMap>,
+    rest: Incoming,
+    /// All of `rest` has been read.
+    whole: bool,
+    gate: Option<Gate>,
+    wire: Arc<Wire<Stream>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(rest: Incoming, wire: Arc<Wire<Stream>>) -> Self {
+        let whole = rest.is_end_stream();
+        Self {
+            held: VecDeque::new(),
+            held_len: 0,
+            trailers: None,
+            rest,
+            whole,
+            gate: None,
+            wire,
+        }
+    }
+
+    /// Reads on until the body is whole or enough is held.
+    pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        while !self.whole && self.held_len < PEEK as u64 {
+            match ready!(self.poll_rest(cx)?) {
+                None => {}
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => {
+                        self.held_len += data.len() as u64;
+                        self.held.push_back(data);
+                    }
+                    Err(other) => self.trailers = other.into_trailers().ok(),
+                },
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What is held, in one piece.
+    pub(super) fn held(&mut self) -> Bytes {
+        if self.held.len() > 1 {
+            let mut all = BytesMut::with_capacity(self.held_len as usize);
+            self.held.drain(..).for_each(|piece| all.extend_from_slice(&piece));
+            self.held.push_back(all.freeze());
+        }
+        self.held.front().cloned().unwrap_or_default()
+    }
+
+    /// Holds the body back until the upstream asks for it, if the app waits to be asked.
+    pub(super) fn wait_to_be_asked(request: &mut Request<Self>, clock: &dyn Clock) {
+        let waits = request.version() >= Version::HTTP_11
+            && !request.body().whole
+            && request.body().held.is_empty()
+            && request
+                .headers()
+                .get(header::EXPECT)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if waits {
+            let asked = Arc::<Asked>::default();
+            let told = Arc::clone(&asked);
+            hyper::ext::on_informational(request, move |answer| {
+                if answer.status() == http::StatusCode::CONTINUE {
+                    told.tell();
+                }
+            });
+            request.body_mut().gate = Some(Gate { asked, unasked: clock.sleep(UNASKED) });
+        }
+    }
+
+    fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, hyper::Error>> {
+        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx)).transpose()?;
+        if frame.is_none() || self.rest.is_end_stream() {
+            self.whole = true;
+            self.wire.expect_head();
+        }
+        Poll::Ready(Ok(frame))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if let Some(gate) = &mut this.gate {
+            ready!(gate.poll_open(cx));
+            this.gate = None;
+        }
+        if let Some(piece) = this.held.pop_front() {
+            this.held_len -= piece.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if this.whole {
+            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        this.poll_rest(cx).map(Result::transpose)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.whole && self.held.is_empty() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.rest.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(rest + self.held_len),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// Closed until the upstream asks for the body.
+struct Gate {
+    asked: Arc<Asked>,
+    unasked: Sleep,
+}
+
+impl Gate {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        *self.asked.waker.lock() = Some(cx.waker().clone());
+        if self.asked.yes.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.unasked.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+#[derive(Default)]
+struct Asked {
+    yes: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Asked {
+    fn tell(&self) {
+        self.yes.store(true, Ordering::Release);
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One exchange: where it goes and what comes back. While no fault is armed for its dependency
+//! nothing is parsed, held or decided.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+
+use super::answer::{AnswerBody, Passed, cut_of};
+use super::call::{self, Books};
+use super::connection::{Connection, Dependency, Killed};
+use super::request::RequestBody;
+use super::{headers, pump, tunnel};
+use crate::dialect;
+use crate::fault::Ending;
+use crate::measure::CallEnd;
+use crate::net::{self, Lines, RawHead, pool};
+
+/// What becomes of an exchange: an answer, or the end of its connection.
+pub(super) type Outcome = Result<Response<AnswerBody>, Killed>;
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Passing {
+    pub(super) parts: Parts,
+    pub(super) body: RequestBody,
+    /// The head as it was read.
+    pub(super) raw: RawHead,
+    pub(super) books: Books,
+    upgrade: Option<OnUpgrade>,
+    version: Version,
+}
+
+/// Serves one request.
+pub(super) async fn exchange(connection: Arc<Connection>, request: Request<Incoming>) -> Outcome {
+    let dependency = &connection.dependency;
+    let demand = dependency.engine.demand_at(dependency.gate);
+    if demand.refuse {
+        dependency.engine.count_refused(&dependency.name);
+        return Err(connection.kill(Ending::Reset));
+    }
+    let passing = Passing::new(&connection, request);
+    if passing.parts.method == Method::CONNECT {
+        return Ok(no_tunnels(&connection, passing.books));
+    }
+    if demand.any {
+        Box::pin(pump::exchange(connection, passing, demand)).await
+    } else {
+        pass(connection, passing).await
+    }
+}
+
+impl Passing {
+    fn new(connection: &Connection, mut request: Request<Incoming>) -> Self {
+        let Dependency { name, clock, recorder, .. } = &*connection.dependency;
+        let books = Books::open(name, request.headers(), clock, recorder);
+        let raw = connection
+            .wire
+            .take_head()
+            .filter(|raw| raw.is_of(request.method(), request.headers()))
+            .unwrap_or_else(|| RawHead::from_map(request.headers()));
+        let upgrade =
+            headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, incoming) = request.into_parts();
+        if upgrade.is_none() && incoming.is_end_stream() {
+            connection.wire.expect_head();
+        }
+        let version = parts.version;
+        parts.extensions.clear();
+        let body = RequestBody::new(incoming, Arc::clone(&connection.wire));
+        Self { parts, body, raw, books, upgrade, version }
+    }
+
+    /// An HTTP/1.0 client knows no chunks.
+    fn is_old_client(&self) -> bool {
+        self.version < Version::HTTP_11
+    }
+
+    /// Calls the upstream.
+    pub(super) async fn send(
+        mut self,
+        dependency: &Dependency,
+    ) -> (Sent, Result<Answered, net::Error>) {
+        let authority = dependency.pool.origin().authority();
+        let upgrade = self.upgrade.is_some();
+        let lines = headers::request(&self.raw, &self.parts.headers, authority, upgrade);
+        let sent = Sent { old_client: self.is_old_client(), upgrade: self.upgrade, books: self.books };
+        self.parts.uri = target(dependency.pool.origin().base(), self.parts.uri);
+        self.parts.version = Version::HTTP_11;
+        let mut request = Request::from_parts(self.parts, self.body);
+        RequestBody::wait_to_be_asked(&mut request, &*dependency.clock);
+        let answer = dependency.pool.send_lines(request, lines).await.map(|answer| {
+            let pool::Answer { response, head } = answer;
+            let raw = head.unwrap_or_else(|| RawHead::from_map(response.headers()));
+            (response, raw)
+        });
+        (sent, answer)
+    }
+}
+
+/// What is kept of a request while its answer is awaited.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) old_client: bool,
+    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) books: Books,
+}
+
+/// Passes an exchange that no fault touches.
+pub(super) async fn pass(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
+    passing.books.upstream_called();
+    let (sent, answer) = passing.send(&connection.dependency).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return failed(&connection, &error, sent.books),
+    };
+    pass_on(connection, sent, answer)
+}
+
+/// An answer with its head as it was read.
+pub(super) type Answered = (Response<pool::Answering<RequestBody>>, RawHead);
+
+/// Hands the upstream's answer to the app, its body as it comes.
+pub(super) fn pass_on(
+    connection: Arc<Connection>,
+    mut sent: Sent,
+    (response, raw): Answered,
+) -> Outcome {
+    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let (lines, framed) = headers::answer(&raw, response.headers(), sent.old_client, upgraded);
+    let (head, body) = response.into_parts();
+    let mut books = sent.books;
+    let response = opened(&connection, head, lines, framed, &mut books);
+    let body = match sent.upgrade.take() {
+        Some(app) if upgraded => {
+            tunnel::spawn(&connection, app, body, books);
+            AnswerBody::Nothing
+        }
+        asked => {
+            if asked.is_some() {
+                // Another request may follow on this connection.
+                connection.wire.expect_head();
+            }
+            AnswerBody::Passed(Passed::new(body, books, connection))
+        }
+    };
+    Ok(response.map(|()| body))
+}
+
+/// An answer's head as the app gets it; from here on the call has a status.
+pub(super) fn opened(
+    connection: &Connection,
+    mut head: http::response::Parts,
+    lines: Lines,
+    framed: bool,
+    books: &mut Books,
+) -> Response<()> {
+    books.head(head.status, call::retry_after(&head.headers));
+    connection.wire.write_head(&mut head.headers, lines, framed);
+    connection.wire.mark_dirty();
+    head.version = Version::HTTP_11;
+    Response::from_parts(head, ())
+}
+
+/// An answer that we make up.
+pub(super) fn made(
+    connection: &Connection,
+    answer: dialect::Answer,
+    faults: &[Arc<str>],
+    mut books: Books,
+) -> Response<AnswerBody> {
+    let mut lines = Lines::with_capacity(256);
+    let mut head = Response::new(()).into_parts().0;
+    head.status = answer.status;
+    for (name, value) in &answer.headers {
+        lines.push(name.as_bytes(), value.as_bytes());
+        if let (Ok(name), Ok(value)) =
+            (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>())
+        {
+            head.headers.append(name, value);
+        }
+    }
+    if connection.dependency.mark_faults && !faults.is_empty() {
+        lines.push(b"x-brownout-fault", faults.join(", ").as_bytes());
+    }
+    let framed = lines.contains("content-length") || lines.contains("transfer-encoding");
+    let response = opened(connection, head, lines, framed, &mut books);
+    let body = (!answer.body.is_empty()).then_some(answer.body);
+    response.map(|()| AnswerBody::Made(body, books))
+}
+
+/// The upstream gave no answer: the app is told why, or sees its own connection end in the same way.
+pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Books) -> Outcome {
+    if let net::Error::Request { .. } = error {
+        // The app broke off its own request.
+        return Err(connection.kill(Ending::Close));
+    }
+    books.ended(CallEnd::UpstreamFailed);
+    if error.is_cut() {
+        return Err(connection.kill(cut_of(error)));
+    }
+    let dependency = &connection.dependency;
+    tracing::debug!(dependency = %dependency.name, %error, "upstream failed");
+    let body = format!("brownout: upstream {}: {error}\n", dependency.name);
+    Ok(made(connection, told(StatusCode::BAD_GATEWAY, body), &[], books))
+}
+
+fn no_tunnels(connection: &Connection, mut books: Books) -> Response<AnswerBody> {
+    books.ended(CallEnd::UpstreamFailed);
+    let body = format!(
+        "brownout: this is a reverse proxy for {}; CONNECT is not served here\n",
+        connection.dependency
+    );
+    made(connection, told(StatusCode::METHOD_NOT_ALLOWED, body), &[], books)
+}
+
+/// What we say in our own name.
+fn told(status: StatusCode, body: String) -> dialect::Answer {
+    let headers = vec![
+        ("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()),
+        ("x-brownout".to_owned(), "upstream-error".to_owned()),
+    ];
+    dialect::Answer { status, headers, body: Bytes::from(body) }
+}
+
+/// The request target for the upstream: the path as it came, behind the base.
+fn target(base: &str, uri: Uri) -> Uri {
+    if base.is_empty() && uri.authority().is_none() {
+        return uri;
+    }
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    match PathAndQuery::try_from(format!("{base}{path}")) {
+        Ok(path) => Uri::from(path),
+        Err(_) => uri,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_keep_their_bytes() {
+        let of = |base, uri: &str| target(base, uri.parse().unwrap()).to_string();
+        assert_eq!(of("", "/a%2Fb?q=%20&x"), "/a%2Fb?q=%20&x");
+        assert_eq!(of("/openai", "/v1/x?y"), "/openai/v1/x?y");
+        assert_eq!(of("", "http://other:1/p"), "/p");
+        assert_eq!(of("", "*"), "*");
+    }
+}
