@@ -59,6 +59,8 @@ pub struct Ledger {
     hits: BTreeMap<(usize, Arc<str>), Hits>,
     phases: Vec<Stretch>,
     ended: Option<Duration>,
+    /// The latest moment heard of.
+    latest: Duration,
     gaps: usize,
     forgotten: u64,
 }
@@ -124,6 +126,11 @@ impl Ledger {
 
     /// Takes in an observation.
     pub fn add(&mut self, observation: Observation) {
+        self.latest = self.latest.max(match &observation {
+            Observation::Call(call) => call.end,
+            Observation::Decision(_) => Duration::ZERO,
+            Observation::Sample(sample) => sample.end,
+        });
         match observation {
             Observation::Call(call) if self.calls.len() < MOST_CALLS => self.calls.push(*call),
             Observation::Sample(sample) if self.samples.len() < MOST_SAMPLES => {
@@ -199,10 +206,7 @@ impl Ledger {
 
     /// When the run ended, or the latest thing known.
     pub fn ended(&self) -> Duration {
-        self.ended.unwrap_or_else(|| {
-            let samples = self.samples.iter().map(|sample| sample.end);
-            samples.chain(self.calls.iter().map(|call| call.end)).max().unwrap_or_default()
-        })
+        self.ended.unwrap_or(self.latest)
     }
 
     /// Observations that no longer fitted; an honest run has none.

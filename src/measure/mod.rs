@@ -3,6 +3,7 @@
 pub mod answers;
 mod errors;
 pub mod ledger;
+mod live;
 pub mod observation;
 pub mod record;
 mod recorder;
@@ -13,6 +14,7 @@ pub mod summary;
 mod timeline;
 
 pub use self::ledger::{Good, Ledger, Span};
+pub use self::live::Now;
 pub use self::observation::{Call, CallEnd, DecisionLine, Observation, Outcome, Sample};
 pub use self::record::Record;
 pub use self::recorder::{Recorder, Tap};

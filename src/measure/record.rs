@@ -51,6 +51,11 @@ pub struct Record {
     pub observations_dropped: u64,
 }
 
+/// The JSON Schema of `results.json`.
+pub fn results_schema() -> schemars::Schema {
+    schemars::schema_for!(Record)
+}
+
 /// The verdict of a run or of one expectation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -299,4 +304,34 @@ pub struct DependencyInfo {
 pub struct Source {
     pub file: String,
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_obey_their_schema_and_survive_the_way_to_json_and_back() {
+        let phase = Phase { requests: 7, success_rate: Some(0.5), ..Phase::default() };
+        let expected = Expected { interval: Some([0.1, 0.9]), ..Expected::default() };
+        let record = Record {
+            schema_version: SCHEMA_VERSION,
+            phases: vec![phase],
+            expectations: vec![expected],
+            timeline: vec![Second::default()],
+            lanes: vec![Lane { ticks: vec![Tick::default()], ..Lane::default() }],
+            recovery: vec![Recovery::default()],
+            faults: vec![FaultLedger::default()],
+            errors: vec![UserError::default()],
+            dependencies: vec![DependencyInfo::default()],
+            ..Record::default()
+        };
+        let json = serde_json::to_value(&record).unwrap();
+        let schema = serde_json::to_value(results_schema()).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let wrong: Vec<String> = validator.iter_errors(&json).map(|e| e.to_string()).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+        assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record);
+        assert!(schema["$defs"]["Verdict"].to_string().contains("inconclusive"));
+    }
 }

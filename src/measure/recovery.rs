@@ -139,3 +139,6 @@ pub fn worth_telling(ledger: &Ledger) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod toy;

@@ -1,13 +1,23 @@
 //! Judges expectations against what was measured. Pure.
 
+mod evidence;
+mod headline;
+mod judge;
 mod known;
 mod limit;
+mod overall;
 mod print;
 mod sentence;
+mod watch;
+pub mod words;
 
 use std::time::Duration;
 
+pub use self::evidence::Evidence;
+pub use self::headline::headline;
+pub use self::judge::judge;
 pub use self::known::{Argument, Kind, Known, METRICS};
+pub use self::overall::{Ending, conclude, exit};
 pub use self::sentence::MIN_SAMPLES;
 
 /// One expectation, as parsed from its sentence.

@@ -126,7 +126,8 @@ impl<'a> Words<'a> {
         let (inner_at, name) = self.name();
         let (mut metric, known) = self.plain(inner_at, name)?;
         let counted = matches!(function, Function::Count | Function::Rate);
-        if !known.distribution && !(counted && name == "requests") {
+        let countable = known.distribution || (counted && name == "requests");
+        if !countable {
             let reason =
                 format!("`{name}` is one number already, `{word}` has nothing to choose from");
             return bad(at, word.len(), reason, Some(format!("write `{}` alone", known.form())));
