@@ -1,24 +1,25 @@
 //! One request as a user makes it: sent, read as it comes, given up when patience ends.
 
-use std::error::Error as _;
-use std::io;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{End, Progress, Read, Reader};
 use super::error_text;
-use super::pool::{Pool, SendError};
 use crate::dice::Dice;
 use crate::measure::{Outcome, Sample};
-use crate::net::Clock;
+use crate::net::pool::Answering;
+use crate::net::{Clock, Error, Pool};
 use crate::units::Span;
 use crate::workload::prompt::Source;
 use crate::workload::session::{Script, Session};
@@ -31,7 +32,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Asks the app, turn by turn.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pool: Pool,
+    pool: Pool<Full<Bytes>>,
     renderer: Renderer,
     prompts: Source,
     script: Script,
@@ -70,6 +71,8 @@ pub(crate) struct Asked {
     pub(crate) said: Option<Said>,
 }
 
+type Body = Answering<Full<Bytes>>;
+
 /// What is known of a request under way, so that it outlasts giving up.
 #[derive(Debug, Default)]
 struct Trace {
@@ -79,7 +82,7 @@ struct Trace {
     end: Option<Duration>,
     reader: Option<Reader>,
     /// What may follow the terminal marker.
-    rest: Option<Incoming>,
+    rest: Option<Body>,
 }
 
 impl Client {
@@ -88,7 +91,7 @@ impl Client {
         renderer: Renderer,
         prompts: Source,
         script: Script,
-        pool: Pool,
+        pool: Pool<Full<Bytes>>,
         clock: Arc<dyn Clock>,
         cancel: CancellationToken,
     ) -> Self {
@@ -132,7 +135,7 @@ impl Client {
         };
         let ended = trace.end.unwrap_or_else(|| self.clock.now());
         if let Some(rest) = trace.rest.take() {
-            tokio::spawn(drain(rest));
+            read_rest(rest).await;
         }
         let streamed = trace.reader.as_ref().is_some_and(Reader::is_stream);
         let read = match trace.reader {
@@ -238,7 +241,7 @@ impl Client {
         };
         let response = match within(limit, self.pool.send(request)).await {
             None => return too_late(),
-            Some(Err(error)) => return error.end(),
+            Some(Err(error)) => return cut(&error, false),
             Some(Ok(response)) => response,
         };
         let mut body = self.head(response, trace);
@@ -251,7 +254,7 @@ impl Client {
                     trace.end = Some(self.clock.now());
                     return End::Clean;
                 }
-                Some(Some(Err(error))) => return End::Cut(Outcome::Aborted, broken(&error, true)),
+                Some(Some(Err(error))) => return cut(&error, true),
                 Some(Some(Ok(frame))) => frame,
             };
             let at = self.clock.now();
@@ -265,7 +268,7 @@ impl Client {
         }
     }
 
-    fn head(&self, response: Response<Incoming>, trace: &mut Trace) -> Incoming {
+    fn head(&self, response: Response<Body>, trace: &mut Trace) -> Body {
         trace.head = Some(self.clock.now());
         let (head, body) = response.into_parts();
         trace.status = Some(head.status.as_u16());
@@ -287,44 +290,32 @@ impl Patience {
     }
 }
 
-impl SendError {
-    /// What becomes of a request that got no answer.
-    fn end(self) -> End {
-        match self {
-            Self::Connect(error) => End::Cut(Outcome::Refused, io_text(&error).into()),
-            Self::Talk(error) if error.is_parse() => {
-                let text = format!("the answer is not HTTP: {error}");
-                End::Cut(Outcome::Invalid, error_text::shown(&text))
-            }
-            Self::Talk(error) => End::Cut(Outcome::Aborted, broken(&error, false)),
+/// What becomes of a request whose connection failed, in words that are the same for the same cause.
+fn cut(error: &Error, answering: bool) -> End {
+    let (outcome, text) = match error {
+        Error::Closed { .. } if answering => {
+            (Outcome::Aborted, "the connection was closed in mid-answer".into())
         }
-    }
-}
-
-/// Why a connection broke, in words that are the same for the same cause.
-fn broken(error: &hyper::Error, answering: bool) -> Arc<str> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>()
-            && error.kind() != io::ErrorKind::UnexpectedEof
-        {
-            return io_text(error).into();
+        Error::Closed { .. } => {
+            (Outcome::Aborted, "the connection was closed before any answer".into())
         }
-        cause = error.source();
-    }
-    match answering {
-        true => "the connection was closed in mid-answer".into(),
-        false => "the connection was closed before any answer".into(),
-    }
-}
-
-fn io_text(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        io::ErrorKind::BrokenPipe => "connection closed while sending".to_owned(),
-        _ => error_text::shown(&error.to_string()).to_string(),
-    }
+        Error::Reset { .. } if answering => {
+            (Outcome::Aborted, "the connection was reset in mid-answer".into())
+        }
+        Error::Reset { .. } => {
+            (Outcome::Aborted, "the connection was reset before any answer".into())
+        }
+        Error::Timeout { after, .. } => {
+            let text = format!("timeout (connect): no connection within {}", Span(*after));
+            (Outcome::Timeout, text.into())
+        }
+        Error::Refused { .. } => (Outcome::Refused, "the connection was refused".into()),
+        connect if connect.is_connect() => {
+            (Outcome::Refused, error_text::shown(&connect.to_string()))
+        }
+        other => (Outcome::Invalid, error_text::shown(&other.to_string())),
+    };
+    End::Cut(outcome, text)
 }
 
 /// Waits for a future up to a time, if there is one; None when it was too late.
@@ -335,7 +326,22 @@ async fn within<T>(limit: Option<Instant>, future: impl Future<Output = T>) -> O
     }
 }
 
-async fn drain(mut rest: Incoming) {
-    let all = async { while let Some(Ok(_)) = rest.frame().await {} };
-    let _ = tokio::time::timeout(DRAIN, all).await;
+/// Reads what follows a terminal marker, so that the connection can be used again: at once what is
+/// there, and behind the user's back what is not.
+async fn read_rest(mut rest: Body) {
+    let ended = poll_fn(|cx| {
+        loop {
+            match Pin::new(&mut rest).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(true),
+                Poll::Pending => return Poll::Ready(false),
+            }
+        }
+    });
+    if !ended.await {
+        tokio::spawn(async move {
+            let all = async { while let Some(Ok(_)) = rest.frame().await {} };
+            let _ = tokio::time::timeout(DRAIN, all).await;
+        });
+    }
 }

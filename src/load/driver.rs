@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::{Client, Turn};
-use super::pool::Pool;
 use crate::dice::Dice;
 use crate::measure::{Observation, Outcome, Recorder, Sample};
-use crate::net::Clock;
+use crate::net::pool::Options;
+use crate::net::{BadOrigin, Clock, ConnectOptions, Origin, Pool, TrustError};
 use crate::workload::prompt::Source;
 use crate::workload::session::{Script, Session, Starts};
-use crate::workload::template::{BadTemplate, Renderer};
+use crate::workload::template::{BadTemplate, Renderer, Said};
 use crate::workload::{Arrivals, Plan};
 
 /// A user whose request fails at once looks at the error for a moment before asking again, so that
@@ -28,17 +30,23 @@ const STARTS_IN_A_ROW: u32 = 32;
 /// Why a driver cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the app's URL `{0}` names no host")]
-    NoHost(url::Url),
+    #[error("the app cannot be asked: {0}")]
+    App(#[from] BadOrigin),
     #[error("the request cannot be filled in: {}", all(.0))]
     Template(Vec<BadTemplate>),
     #[error("there are no prompts to ask")]
     NoPrompts,
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 fn all(bad: &[BadTemplate]) -> String {
     bad.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
+
+/// Servers close idle connections after five seconds or more: ours go first, so that no request
+/// meets one that is being closed.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// The load driver.
 #[derive(Debug)]
@@ -75,12 +83,24 @@ impl Driver {
         recorder: Recorder,
         end: Option<Duration>,
     ) -> Result<Handle, Error> {
+        let connect = ConnectOptions { timeout: plan.timeout, ..ConnectOptions::default() };
+        let options = Options { connect, idle: IDLE, ..Options::default() };
+        let pool = Pool::new(origin(&plan.app)?, options)?;
+        Self::start_over(pool, plan, seed, clock, recorder, end)
+    }
+
+    fn start_over(
+        pool: Pool<Full<Bytes>>,
+        plan: &Plan,
+        seed: u64,
+        clock: Arc<dyn Clock>,
+        recorder: Recorder,
+        end: Option<Duration>,
+    ) -> Result<Handle, Error> {
         let dice = Dice::from_seed(seed).fork("workload");
         let renderer = Renderer::new(plan).map_err(Error::Template)?;
         let prompts = Source::new(&plan.prompts).ok_or(Error::NoPrompts)?;
         let script = Script::new(plan, &dice);
-        let host = plan.app.host_str().ok_or_else(|| Error::NoHost(plan.app.clone()))?;
-        let pool = Pool::new(host, plan.app.port_or_known_default().unwrap_or(80));
         let cancel = CancellationToken::new();
         let client = Client::new(
             plan,
@@ -189,7 +209,7 @@ impl Driver {
         session: Session,
         turn: u32,
         at: Duration,
-        history: &mut Vec<crate::workload::template::Said>,
+        history: &mut Vec<Said>,
     ) -> (Duration, Outcome) {
         self.planned.fetch_add(1, Ordering::Relaxed);
         let asked = Turn { session, turn, at, history };
@@ -233,6 +253,15 @@ impl Driver {
             () = self.stop.cancelled() => false,
         }
     }
+}
+
+/// Path and query belong to the request.
+fn origin(app: &url::Url) -> Result<Origin, BadOrigin> {
+    let mut app = app.clone();
+    app.set_path("");
+    app.set_query(None);
+    app.set_fragment(None);
+    Origin::new(&app)
 }
 
 /// One of the requests in flight.
@@ -280,5 +309,82 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::PausedClock;
+    use crate::workload::{Answer, Prompts, Sessions, Shape, Stage, Template};
+
+    fn plan(arrivals: Arrivals) -> Plan {
+        let app: url::Url = "http://app/chat?key=1".parse().unwrap();
+        Plan {
+            request: Template::for_app(&app),
+            app,
+            answer: Answer::default(),
+            prompts: Prompts::Preset("rag-support"),
+            arrivals,
+            sessions: Sessions::default(),
+            timeout: Duration::from_secs(60),
+            first_token_timeout: None,
+            max_in_flight: 1000,
+            good_ttft: None,
+            good_latency: None,
+        }
+    }
+
+    /// Ten minutes against an app that refuses every connection.
+    async fn refused(arrivals: Arrivals) -> Vec<Sample> {
+        let plan = plan(arrivals);
+        let pool = Pool::in_memory(origin(&plan.app).unwrap(), || None);
+        let clock: Arc<dyn Clock> = Arc::new(PausedClock::new());
+        let (recorder, mut tap) = Recorder::channel(100_000);
+        let end = Some(Duration::from_secs(600));
+        let handle = Driver::start_over(pool, &plan, 1, clock, recorder, end).unwrap();
+        handle.finished().await;
+        std::iter::from_fn(|| tap.try_next())
+            .filter_map(|seen| match seen {
+                Observation::Sample(sample) => Some(*sample),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_arrival_is_early_late_or_lost() {
+        let stages = vec![Stage { to: 5.0, over: Duration::ZERO }];
+        let samples = refused(Arrivals::Rate { stages, shape: Shape::Constant }).await;
+        assert_eq!(samples.len(), 3000);
+        for (index, sample) in samples.iter().enumerate() {
+            let intended = Duration::from_secs_f64((index as f64 + 0.5) / 5.0);
+            assert!(sample.scheduled.abs_diff(intended) < Duration::from_micros(1));
+            assert!(sample.issued >= sample.scheduled);
+            assert!(sample.issued - sample.scheduled <= Duration::from_millis(1));
+            assert_eq!(sample.outcome, Outcome::Refused);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_users_do_not_storm() {
+        let samples = refused(Arrivals::Users { users: 2 }).await;
+        assert_eq!(samples.len(), 2 * 6000);
+    }
+
+    #[tokio::test]
+    async fn mistakes_are_told_at_the_start() {
+        let start = |plan: &Plan| {
+            let clock: Arc<dyn Clock> = Arc::new(PausedClock::new());
+            Driver::start(plan, 1, clock, Recorder::none(), None).map(drop)
+        };
+        let good = plan(Arrivals::Users { users: 1 });
+        let bad = Plan { app: "ftp://app/".parse().unwrap(), ..good.clone() };
+        assert!(start(&bad).unwrap_err().to_string().contains("write http://"));
+        let bad = Plan { prompts: Prompts::Preset("chta"), ..good.clone() };
+        assert!(start(&bad).unwrap_err().to_string().contains("no prompts"));
+        let mut bad = good;
+        bad.request.path = Some("/${usr.id}".into());
+        assert!(start(&bad).unwrap_err().to_string().contains("did you mean `${user.id}`?"));
     }
 }

@@ -5,7 +5,6 @@ mod answer;
 mod client;
 mod driver;
 mod error_text;
-mod pool;
 mod refusal;
 mod shape;
 
