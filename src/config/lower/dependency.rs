@@ -1,7 +1,6 @@
 //! `dependencies` and `identify`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::{Lowering, shared, way};
 use crate::config::diagnostic::{Mistake, nearest};
@@ -10,7 +9,6 @@ use crate::config::schema::{self, Named, Simulate, SimulateOptions};
 use crate::dialect::KINDS;
 use crate::engine::identify::Identify;
 use crate::sim;
-use crate::units::Count;
 
 impl Lowering<'_> {
     pub(super) fn dependencies(
@@ -198,7 +196,7 @@ impl Lowering<'_> {
             }
         };
         let model = options.model.as_deref().unwrap_or("small");
-        let Some(mut settings) = preset(sim_kind, model) else {
+        let Some(mut settings) = sim::Settings::preset(sim_kind, model) else {
             let path = way!["dependencies", name, "simulate", "model"];
             let text = format!("there is no simulated model {}", self.quoted(path, model));
             let mistake = Mistake::at(self.place(path), text);
@@ -294,29 +292,4 @@ impl Lowering<'_> {
         self.found.error(mistake.hint(format!("dependencies: {}", known.join(", "))));
         false
     }
-}
-
-/// The numbers behind a `model` of the simulator.
-fn preset(kind: sim::Kind, model: &str) -> Option<sim::Settings> {
-    let (slots, queue_limit, first_ms, tokens_per_second, answer) = match model {
-        "instant" => (1024, 4096, 0, 100_000.0, (20, 60)),
-        "small" => (16, 256, 180, 80.0, (60, 160)),
-        "large" => (32, 256, 450, 40.0, (120, 320)),
-        "gpu-small" => (8, 32, 250, 50.0, (60, 160)),
-        _ => return None,
-    };
-    Some(sim::Settings {
-        kind,
-        model: model.to_owned(),
-        slots,
-        queue_limit,
-        time_to_first_token: Duration::from_millis(first_ms),
-        tokens_per_second,
-        answer_tokens: Count { low: answer.0, high: answer.1 },
-        embedding_dimensions: 256,
-        latency: Duration::from_millis(if model == "instant" { 0 } else { 8 }),
-        documents: 200,
-        requests_per_minute: None,
-        seed: 0,
-    })
 }
