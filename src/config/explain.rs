@@ -1,1 +1,248 @@
-//! What a plan means, in plain words: the text of `brownout check`.
+//! What a plan means, in plain words: the text of `brownout check`. No I/O.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::plan::{Dependency, Phase, Plan, Upstream};
+use crate::engine::{Rule, Selector, Sticky};
+use crate::fault::KINDS;
+use crate::units::{Ramp, Rate, Span};
+use crate::verdict::Expectation;
+use crate::workload::{Arrivals, Shape};
+
+/// Counts, the dependencies, the timeline, and what each fault does.
+pub fn explain(plan: &Plan) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{}   {}", plan.source_name, counts(plan));
+    let width = plan.dependencies.iter().map(|one| one.name.chars().count()).max().unwrap_or(0);
+    let width = width.max("app".len());
+    if let Some(workload) = &plan.workload {
+        let app = without_password(&workload.app);
+        let _ = writeln!(text, "  {:width$}  {app}   {}", "app", traffic(plan));
+    }
+    for one in &plan.dependencies {
+        let _ = writeln!(text, "  {:width$}  {}", one.name, dependency(one));
+    }
+    write_timeline(&mut text, &plan.phases);
+    if !plan.rules.is_empty() {
+        text.push_str("  faults\n");
+    }
+    for rule in &plan.rules {
+        let _ = writeln!(text, "    {}: {}", rule.name, selection(rule));
+        for (name, _) in &rule.effects {
+            let summary =
+                KINDS.iter().find(|kind| kind.name == *name).map_or("", |one| one.summary);
+            let options = plan.effect_text(&rule.name, name);
+            let _ = writeln!(text, "      {name}: {options}   ({summary})");
+        }
+    }
+    if !plan.expectations.is_empty() {
+        text.push_str("  expect\n");
+    }
+    for expectation in &plan.expectations {
+        let _ = writeln!(text, "    {}{}", expectation.text, conditions(expectation));
+    }
+    write_safety(&mut text, plan);
+    text
+}
+
+fn counts(plan: &Plan) -> String {
+    let plural = |count: usize, one: &str, many: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
+    };
+    let mut parts = vec![
+        plural(plan.dependencies.len(), "dependency", "dependencies"),
+        plural(plan.rules.len(), "fault", "faults"),
+    ];
+    if !plan.phases.is_empty() {
+        parts.push(plural(plan.phases.len(), "phase", "phases"));
+        parts.push(plural(plan.expectations.len(), "expectation", "expectations"));
+        parts.push(Span(total(&plan.phases)).to_string());
+    }
+    parts.join(", ")
+}
+
+fn total(phases: &[Phase]) -> Duration {
+    phases.iter().map(|phase| phase.duration).sum()
+}
+
+fn dependency(one: &Dependency) -> String {
+    let region = one.region.as_ref().map(|region| format!(", region {region}"));
+    let to = match &one.upstream {
+        Upstream::Simulate(settings) => {
+            format!("simulated ({}, {} at once)", settings.model, settings.slots)
+        }
+        Upstream::Url(url) => without_password(url),
+    };
+    let listen = match one.listen.port() {
+        0 => format!("{} on a free port", one.listen.ip()),
+        _ => one.listen.to_string(),
+    };
+    format!("{listen} → {to}   {}{}", one.kind, region.unwrap_or_default())
+}
+
+/// A URL as it may be shown.
+fn without_password(url: &url::Url) -> String {
+    let mut url = url.clone();
+    if !url.username().is_empty() || url.password().is_some() {
+        // Fails only for URLs that have no host, which never come here.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+    }
+    let text = url.to_string();
+    match url.path() {
+        "/" => text.trim_end_matches('/').to_owned(),
+        _ => text,
+    }
+}
+
+fn traffic(plan: &Plan) -> String {
+    let Some(workload) = &plan.workload else { return String::new() };
+    let turns = workload.sessions.turns;
+    let sessions =
+        if turns.high > 1 { format!(", {turns} turns a session") } else { String::new() };
+    match &workload.arrivals {
+        Arrivals::Users { users } => {
+            format!("{users} users, each waits for its answer{sessions}")
+        }
+        Arrivals::Rate { stages, shape } => {
+            let spread = match shape {
+                Shape::Constant => "evenly",
+                Shape::Poisson => "at random",
+            };
+            let rates: Vec<String> =
+                stages.iter().map(|stage| Rate { per_second: stage.to }.to_string()).collect();
+            format!("{} {spread}{sessions}", rates.join(" → "))
+        }
+    }
+}
+
+fn write_timeline(text: &mut String, phases: &[Phase]) {
+    if phases.is_empty() {
+        return;
+    }
+    text.push_str("  timeline\n");
+    let width = phases.iter().map(|phase| phase.name.chars().count()).max().unwrap_or(0);
+    let mut begins = Duration::ZERO;
+    for phase in phases {
+        let mut faults: Vec<String> = phase
+            .faults
+            .iter()
+            .map(|(name, percent)| match percent {
+                Some(percent) => format!("{name} ({percent} %)"),
+                None => name.clone(),
+            })
+            .collect();
+        if faults.is_empty() {
+            faults.push("no faults".into());
+        }
+        let lasts = match phase.until_recovered {
+            true => format!("{} or until recovered", Span(phase.duration)),
+            false => Span(phase.duration).to_string(),
+        };
+        let gate: String =
+            phase.gate.iter().map(|gate| format!("; goes on only if {}", gate.text)).collect();
+        let minutes = begins.as_secs() / 60;
+        let seconds = begins.as_secs() % 60;
+        let _ = writeln!(
+            text,
+            "    {minutes:>2}:{seconds:02} {:width$}  {lasts}: {}{gate}",
+            phase.name,
+            faults.join(", ")
+        );
+        begins += phase.duration;
+    }
+}
+
+/// Which exchanges a fault acts on, in words.
+fn selection(rule: &Rule) -> String {
+    let share = match rule.percent {
+        Ramp { from, to } if from >= 100.0 && to >= 100.0 => "all".to_owned(),
+        percent => format!("{percent} % of the"),
+    };
+    let mut text = format!("{share} requests to {}", rule.target_text);
+    let parts = conditions_of(&rule.selector);
+    if !parts.is_empty() {
+        let _ = write!(text, " where {}", parts.join(" and "));
+    }
+    match rule.sticky {
+        Some(Sticky::ApiKey) => text.push_str(", the same API keys all along"),
+        Some(Sticky::Session) => text.push_str(", the same sessions all along"),
+        Some(Sticky::User) => text.push_str(", the same users all along"),
+        None => {}
+    }
+    text
+}
+
+fn conditions_of(selector: &Selector) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let Some(operation) = selector.operation {
+        parts.push(format!("the operation is {}", operation.as_str()));
+    }
+    if let Some(method) = &selector.method {
+        parts.push(format!("the method is {method}"));
+    }
+    if let Some(path) = &selector.path {
+        parts.push(format!("the path is {}", path.glob()));
+    }
+    for (name, value) in &selector.headers {
+        parts.push(format!("the header {name} is {}", value.glob()));
+    }
+    if let Some(model) = &selector.model {
+        parts.push(format!("the model is {}", model.glob()));
+    }
+    match selector.stream {
+        Some(true) => parts.push("the answer is streamed".into()),
+        Some(false) => parts.push("the answer is not streamed".into()),
+        None => {}
+    }
+    if let Some(user) = &selector.user {
+        parts.push(format!("the user is {}", user.glob()));
+    }
+    parts
+}
+
+fn conditions(expectation: &Expectation) -> String {
+    let mut parts = Vec::new();
+    if expectation.warn {
+        parts.push("only warns".to_owned());
+    }
+    if let Some(confidence) = expectation.confidence {
+        parts.push(format!("at {} % confidence", confidence * 100.0));
+    }
+    if expectation.min_samples != crate::verdict::MIN_SAMPLES {
+        parts.push(format!("needs {} samples", expectation.min_samples));
+    }
+    if parts.is_empty() { String::new() } else { format!("   ({})", parts.join(", ")) }
+}
+
+fn write_safety(text: &mut String, plan: &Plan) {
+    let safety = &plan.safety;
+    let mut parts: Vec<String> =
+        safety.abort_when.iter().map(|one| format!("stops when {}", one.text)).collect();
+    for probe in &safety.probes {
+        let url = without_password(&probe.url);
+        parts.push(format!("stops when {url} fails {} times in a row", probe.failures));
+    }
+    if let Some(share) = safety.max_affected {
+        parts.push(format!(
+            "never touches more than {} % of a dependency's requests",
+            share * 100.0
+        ));
+    }
+    if let Some(longest) = safety.max_duration {
+        parts.push(format!("stops after {} in any case", Span(longest)));
+    }
+    if let Some(heartbeat) = safety.heartbeat {
+        parts.push(format!("disarms without a word for {}", Span(heartbeat)));
+    }
+    if parts.is_empty() {
+        return;
+    }
+    text.push_str("  safety\n");
+    for part in parts {
+        let _ = writeln!(text, "    {part}");
+    }
+}

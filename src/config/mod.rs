@@ -22,3 +22,4 @@ mod words;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
 pub use self::load::{Loaded, Options, load, load_file};
 pub use self::schema::{schema_json, schema_text};
+pub use self::vars::Environment;

@@ -50,11 +50,6 @@ impl Sources {
         self.list.get(usize::from(place.source))
     }
 
-    /// The text of the file itself.
-    pub(super) fn main_text(&self) -> &str {
-        self.list.first().map_or("", |source| &source.text)
-    }
-
     /// What stands at a place, as written.
     pub(super) fn slice(&self, place: Place) -> &str {
         let (start, end) = (place.start as usize, (place.start + place.len) as usize);

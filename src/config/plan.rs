@@ -21,6 +21,8 @@ pub struct Plan {
     pub dependencies: Vec<Dependency>,
     pub identify: Identify,
     pub rules: Vec<Rule>,
+    /// The options of each effect as written: fault, effect, options in YAML flow form.
+    pub effect_texts: Vec<(Arc<str>, &'static str, String)>,
     pub workload: Option<workload::Plan>,
     /// Never empty when there is a workload.
     pub phases: Vec<Phase>,
@@ -31,6 +33,15 @@ pub struct Plan {
     /// The file's name and its text as written.
     pub source_name: String,
     pub source_text: String,
+}
+
+impl Plan {
+    /// The options of a fault's effect as written, `{ add: 250ms }`.
+    pub fn effect_text(&self, fault: &str, effect: &str) -> &str {
+        let found =
+            self.effect_texts.iter().find(|(name, key, _)| **name == *fault && *key == effect);
+        found.map_or("", |(_, _, text)| text)
+    }
 }
 
 /// A dependency and where the app finds us instead.

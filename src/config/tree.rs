@@ -151,13 +151,6 @@ impl Node {
         }
     }
 
-    /// Takes a key out of this map.
-    pub(super) fn remove(&mut self, key: &str) -> Option<Entry> {
-        let Value::Map(entries) = &mut self.value else { return None };
-        let at = entries.iter().position(|entry| entry.key == key)?;
-        Some(entries.remove(at))
-    }
-
     pub(super) fn items(&self) -> &[Self] {
         match &self.value {
             Value::List(items) => items,
@@ -170,6 +163,26 @@ impl Node {
         match &self.value {
             Value::Text(text) => Some(text),
             _ => None,
+        }
+    }
+
+    /// This in YAML flow form, as written; what comes from the environment as its `${NAME}`.
+    pub(super) fn flow(&self, sources: &Sources) -> String {
+        match &self.value {
+            Value::List(items) => {
+                let items: Vec<String> = items.iter().map(|item| item.flow(sources)).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Value::Map(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|entry| format!("{}: {}", entry.key, entry.value.flow(sources)))
+                    .collect();
+                format!("{{ {} }}", entries.join(", "))
+            }
+            _ if self.secret => clip(sources.slice(self.place)),
+            Value::Text(text) => clip(text),
+            _ => self.spelled.clone(),
         }
     }
 

@@ -4,6 +4,7 @@
 use super::diagnostic::{Collector, Mistake, nearest};
 use super::place::Sources;
 use super::tree::{Node, Value, resolve_plain};
+use crate::workload::template::is_placeholder;
 
 /// Longer values stop the filling in: variables that double each other would never end.
 const LONGEST: usize = 64 * 1024;
@@ -133,8 +134,9 @@ impl Filler<'_> {
         let mut rest = text;
         while let Some(at) = rest.find("${") {
             let (before, after) = rest.split_at(at);
-            if let Some(before) = before.strip_suffix('$') {
-                filled.text.push_str(before);
+            if let Some(unescaped) = before.strip_suffix('$') {
+                // In a request the template takes the escape away.
+                filled.text.push_str(if request { before } else { unescaped });
                 filled.text.push_str("${");
                 rest = &after[2..];
                 continue;
@@ -170,18 +172,13 @@ impl Filler<'_> {
             Some((name, default)) => (name, Some(default)),
             None => (inner, None),
         };
-        if let Some(kept) = placeholder(name) {
+        // The template's own reading judges what it knows and what it does not.
+        if is_placeholder(name) || (request && name.contains('.')) {
             if !request {
                 let text = format!("`${{{name}}}` is filled in for each request");
                 return Err(self
                     .mistake(node, piece, text)
                     .with_label("only in `workload.request`"));
-            }
-            if let Placeholder::Unknown = kept {
-                let known = workload_placeholders();
-                let text = format!("`${{{name}}}` is no placeholder");
-                let mistake = self.mistake(node, piece, text);
-                return Err(Box::new(mistake.meant(name, "placeholders", known)));
             }
             return Ok(Filled { text: piece.to_owned(), secret: false });
         }
@@ -193,12 +190,12 @@ impl Filler<'_> {
         if let Some((_, value)) = self.vars.iter().find(|(other, _)| other == name)
             && (!value.text.is_empty() || default.is_none())
         {
-            return Ok(value.clone());
+            return Ok(guarded(value.clone(), request));
         }
         if let Some(text) = (self.environment)(name)
             && (!text.is_empty() || default.is_none())
         {
-            return Ok(Filled { text, secret: true });
+            return Ok(guarded(Filled { text, secret: true }, request));
         }
         match default {
             Some(default) if depth < 8 => self.fill_text(default, node, request, depth + 1),
@@ -237,26 +234,12 @@ impl Mistake {
     }
 }
 
-enum Placeholder {
-    Known,
-    Unknown,
-}
-
-/// What the load driver fills in for each request.
-fn workload_placeholders() -> Vec<&'static str> {
-    vec!["prompt.text", "user.id", "session.id", "turn", "history"]
-}
-
-fn placeholder(name: &str) -> Option<Placeholder> {
-    if workload_placeholders().contains(&name)
-        || name.strip_prefix("prompt.").is_some_and(|field| !field.is_empty())
-    {
-        Some(Placeholder::Known)
-    } else if name.contains('.') && !name.contains([' ', '$', '{']) {
-        Some(Placeholder::Unknown)
-    } else {
-        None
+/// What comes out of a variable is no placeholder, whatever it looks like.
+fn guarded(mut filled: Filled, request: bool) -> Filled {
+    if request {
+        filled.text = filled.text.replace("${", "$${");
     }
+    filled
 }
 
 /// Where the brace that opens at the text's beginning (`${`) is closed.

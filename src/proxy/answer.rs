@@ -14,8 +14,8 @@ use super::pump::Pump;
 use super::request::RequestBody;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
-use crate::net::pool::Answering;
 use crate::net;
+use crate::net::pool::Answering;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -49,10 +49,7 @@ impl Passed {
         Self { body, books, connection, cut: None }
     }
 
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
         if let Some(cut) = self.cut {
             return self.connection.poll_killed(cx, cut).map(|killed| Some(Err(killed)));
         }

@@ -77,14 +77,10 @@ impl Connection {
 pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
     let (socket, wire) = Socket::server(stream);
     let drain = dependency.drain.clone();
-    let connection = Arc::new(Connection {
-        dependency,
-        wire: Arc::clone(&wire),
-        fate: Mutex::new(Fate::Close),
-    });
+    let connection =
+        Arc::new(Connection { dependency, wire: Arc::clone(&wire), fate: Mutex::new(Fate::Close) });
     let exchanges = Arc::clone(&connection);
-    let service =
-        service_fn(move |request| reverse::exchange(Arc::clone(&exchanges), request));
+    let service = service_fn(move |request| reverse::exchange(Arc::clone(&exchanges), request));
     let served = http1::Builder::new()
         .auto_date_header(false)
         .serve_connection(TokioIo::new(socket), service)

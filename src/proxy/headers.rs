@@ -8,7 +8,10 @@ use crate::net::head::{Lines, RawHead, is_named, name_of, value_of};
 /// Whether the client asks for another protocol on this connection.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
-        && headers.get_all(header::CONNECTION).iter().any(|value| names(value.as_bytes(), "upgrade"))
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .any(|value| names(value.as_bytes(), "upgrade"))
 }
 
 /// The request's lines for the upstream.
@@ -136,10 +139,7 @@ impl<'a> Connection<'a> {
         let Some(headers) = self.headers else { return false };
         let Ok(name) = std::str::from_utf8(name) else { return false };
         !NEVER.iter().any(|kept| kept.eq_ignore_ascii_case(name))
-            && headers
-                .get_all(header::CONNECTION)
-                .iter()
-                .any(|value| names(value.as_bytes(), name))
+            && headers.get_all(header::CONNECTION).iter().any(|value| names(value.as_bytes(), name))
     }
 }
 
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn lines_pass_as_they_stand() {
-        let (raw, map) = head(&["X-Dup:1", "hOST: a", "X-Other:  two ", "x-dup: 3", "TE: trailers"]);
+        let (raw, map) =
+            head(&["X-Dup:1", "hOST: a", "X-Other:  two ", "x-dup: 3", "TE: trailers"]);
         let passed = request(&raw, &map, "up:1", false);
         assert_eq!(
             text(&passed),

@@ -38,15 +38,7 @@ pub(super) struct RequestBody {
 impl RequestBody {
     pub(super) fn new(rest: Incoming, wire: Arc<Wire<Stream>>) -> Self {
         let whole = rest.is_end_stream();
-        Self {
-            held: VecDeque::new(),
-            held_len: 0,
-            trailers: None,
-            rest,
-            whole,
-            gate: None,
-            wire,
-        }
+        Self { held: VecDeque::new(), held_len: 0, trailers: None, rest, whole, gate: None, wire }
     }
 
     /// Reads on until the body is whole or enough is held.

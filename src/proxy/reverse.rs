@@ -88,7 +88,8 @@ impl Passing {
         let authority = dependency.pool.origin().authority();
         let upgrade = self.upgrade.is_some();
         let lines = headers::request(&self.raw, &self.parts.headers, authority, upgrade);
-        let sent = Sent { old_client: self.is_old_client(), upgrade: self.upgrade, books: self.books };
+        let sent =
+            Sent { old_client: self.is_old_client(), upgrade: self.upgrade, books: self.books };
         self.parts.uri = target(dependency.pool.origin().base(), self.parts.uri);
         self.parts.version = Version::HTTP_11;
         let mut request = Request::from_parts(self.parts, self.body);

@@ -4,5 +4,5 @@
 
 mod driver;
 mod floors;
-mod report;
 mod profiles;
+mod report;

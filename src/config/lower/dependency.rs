@@ -10,9 +10,6 @@ use crate::dialect::KINDS;
 use crate::engine::identify::Identify;
 use crate::sim;
 
-/// Documents of a simulated vector store whose file does not say.
-const DOCUMENTS: usize = 200;
-
 impl Lowering<'_> {
     pub(super) fn dependencies(
         &mut self,
@@ -199,7 +196,7 @@ impl Lowering<'_> {
             }
         };
         let model = options.model.as_deref().unwrap_or("small");
-        let Some(mut settings) = preset(sim_kind, model) else {
+        let Some(mut settings) = sim::Settings::preset(sim_kind, model) else {
             let path = way!["dependencies", name, "simulate", "model"];
             let text = format!("there is no simulated model {}", self.quoted(path, model));
             let mistake = Mistake::at(self.place(path), text);
@@ -295,13 +292,4 @@ impl Lowering<'_> {
         self.found.error(mistake.hint(format!("dependencies: {}", known.join(", "))));
         false
     }
-}
-
-/// The simulator's numbers for a `model`; a vector store has documents to find from the start.
-fn preset(kind: sim::Kind, model: &str) -> Option<sim::Settings> {
-    let mut settings = sim::Settings::preset(kind, model)?;
-    if kind == sim::Kind::Qdrant {
-        settings.documents = DOCUMENTS;
-    }
-    Some(settings)
 }

@@ -300,6 +300,19 @@ impl Lowering<'_> {
         effects
     }
 
+    /// The options of each effect as written.
+    pub(super) fn effect_texts(&self, rules: &[Rule]) -> Vec<(Arc<str>, &'static str, String)> {
+        let mut texts = Vec::new();
+        for rule in rules {
+            for (key, _) in &rule.effects {
+                let node = self.node(way!["faults", &*rule.name, *key]);
+                let text = node.map_or_else(String::new, |node| node.flow(self.sources));
+                texts.push((Arc::clone(&rule.name), *key, text));
+            }
+        }
+        texts
+    }
+
     /// Whether the file gives this fault an effect, well formed or not, or an unknown key that was
     /// probably meant as one.
     fn names_effect(&self, name: &str) -> bool {

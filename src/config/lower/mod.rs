@@ -18,8 +18,6 @@ use super::schema::Experiment;
 use super::tree::{Node, Value};
 use super::words;
 
-pub(super) use self::workload::PROMPT_PRESETS;
-
 /// What the lowering works on.
 pub(super) struct Lowering<'a> {
     pub(super) root: &'a Node,
@@ -78,6 +76,7 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
     let identify = lowering.identify(experiment.identify);
     let faults = experiment.faults.unwrap_or_default();
     let rules = lowering.faults(faults, &dependencies, &identify);
+    let effect_texts = lowering.effect_texts(&rules);
     let workload = experiment.workload.map(|workload| lowering.workload(workload));
     let (workload, duration) = workload.unzip();
     let defaults = sentence::Defaults {
@@ -101,6 +100,7 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
         dependencies,
         identify,
         rules,
+        effect_texts,
         workload: workload.flatten(),
         phases,
         recovered,

@@ -7,7 +7,7 @@ use crate::config::place::Place;
 use crate::config::plan::Phase;
 use crate::config::schema::{Expect, Severity};
 use crate::units::Percent;
-use crate::verdict::{Expectation, Limit, Window};
+use crate::verdict::{Argument, Expectation, Known, Limit, MIN_SAMPLES, Window};
 
 /// What the file says for all expectations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,9 +15,6 @@ pub(super) struct Defaults {
     pub(super) confidence: Option<Percent>,
     pub(super) min_samples: Option<u64>,
 }
-
-/// The samples below which a verdict is inconclusive.
-const MIN_SAMPLES: u64 = 30;
 
 impl Lowering<'_> {
     pub(super) fn expectations(
@@ -101,17 +98,28 @@ impl Lowering<'_> {
                 known = false;
             }
         }
-        if let Some(name) = &expectation.metric.dependency
-            && !self.names.dependencies.contains(name)
-        {
-            let at = text.find(&format!("({name})")).map_or(0, |at| at + 1);
-            let place = self.word_at(path, text, at, name.len());
-            let names: Vec<&str> = self.names.dependencies.iter().map(String::as_str).collect();
-            let mistake = Mistake::at(place, format!("unknown dependency `{name}`"));
-            self.found.error(mistake.meant(name, "dependencies", names));
-            known = false;
-        }
+        known &= self.check_argument(path, text, &expectation);
         known.then_some(expectation)
+    }
+
+    /// What stands in brackets after a metric: a dependency, or a fault.
+    fn check_argument(&mut self, path: &[Step<'_>], text: &str, expectation: &Expectation) -> bool {
+        let Some(name) = &expectation.metric.dependency else { return true };
+        let of_fault = Known::named(&expectation.metric.name)
+            .is_some_and(|known| known.argument == Argument::Fault);
+        let (what, many, known) = match of_fault {
+            true => ("fault", "faults", &self.names.faults),
+            false => ("dependency", "dependencies", &self.names.dependencies),
+        };
+        if known.contains(name) {
+            return true;
+        }
+        let at = text.find(&format!("({name})")).map_or(0, |at| at + 1);
+        let place = self.word_at(path, text, at, name.len());
+        let mistake = Mistake::at(place, format!("unknown {what} `{name}`"));
+        let mistake = mistake.meant(name, many, known.iter().map(String::as_str));
+        self.found.error(mistake);
+        false
     }
 
     /// A phase that the file does not have.
@@ -130,13 +138,22 @@ impl Lowering<'_> {
 
     /// A metric that stands alone (`recovered.metric`): judged as the beginning of a sentence.
     pub(super) fn metric(&mut self, path: &[Step<'_>], metric: &str) {
-        let sentence = format!("{metric} >= 0");
-        if let Err(bad) = Expectation::parse(&sentence) {
-            let place = self.word_at(path, metric, bad.at.min(metric.len()), bad.len);
-            let mut mistake = Mistake::at(place, bad.reason);
-            mistake.hints.extend(bad.hint);
-            self.found.error(mistake);
+        let limits = ["0%", "0s", "0", "0x", "0/s"];
+        let mut refused = None;
+        for limit in limits {
+            match Expectation::parse(&format!("{metric} >= {limit}")) {
+                Ok(_) => return,
+                Err(bad) if bad.at < metric.len() => refused = Some(bad),
+                Err(bad) => {
+                    refused.get_or_insert(bad);
+                }
+            }
         }
+        let Some(bad) = refused else { return };
+        let place = self.word_at(path, metric, bad.at.min(metric.len()), bad.len);
+        let mut mistake = Mistake::at(place, bad.reason);
+        mistake.hints.extend(bad.hint);
+        self.found.error(mistake);
     }
 
     /// `after` the last phase there is nothing to judge.

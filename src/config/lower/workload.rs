@@ -1,21 +1,20 @@
 //! `workload`: the traffic against the app.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json_path::JsonPath;
 
-use super::{Lowering, way};
+use super::{Lowering, Step, way};
 use crate::config::diagnostic::{Mistake, nearest};
+use crate::config::place::Place;
 use crate::config::schema::{self, Named, Stream};
 use crate::units::{Count, SpanRange};
+use crate::workload::prompt::{PRESETS, read_jsonl};
+use crate::workload::template::Renderer;
 use crate::workload::{
     Answer, Arrivals, EndMark, Format, Plan, Prompt, Prompts, Sessions, Shape, Stage, Template,
 };
-
-/// The built-in prompt sets.
-pub(in crate::config) const PROMPT_PRESETS: &[&str] = &["chat", "long-context", "rag-support"];
 
 /// A prompt file is read as a whole.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
@@ -27,7 +26,7 @@ impl Lowering<'_> {
         workload: schema::Workload,
     ) -> (Option<Plan>, Option<Duration>) {
         let app = self.app(workload.app.as_deref());
-        let request = self.request(workload.request.unwrap_or_default());
+        let request = self.request(workload.request, app.as_ref());
         let answer = self.answer(workload.answer.unwrap_or_default());
         let prompts = self.prompts(workload.prompts);
         let arrivals = self.arrivals(workload.arrival_rate, workload.users);
@@ -70,7 +69,32 @@ impl Lowering<'_> {
             good_ttft: good.ttft.map(|span| span.0),
             good_latency: good.latency.map(|span| span.0),
         };
+        self.check_template(&plan);
         (Some(plan), duration)
+    }
+
+    /// Placeholders in the request that no prompt can fill.
+    fn check_template(&mut self, plan: &Plan) {
+        let Err(bad) = Renderer::new(plan) else { return };
+        for one in bad {
+            let steps = steps_of(&one.place);
+            let mut path = vec![Step::Key("workload"), Step::Key("request")];
+            path.extend(steps.iter().map(|step| match step.parse() {
+                Ok(number) => Step::Item(number),
+                Err(_) => Step::Key(step),
+            }));
+            let place = self.placeholder(&path, &one.reason);
+            self.found.error(Mistake::at(place, one.reason));
+        }
+    }
+
+    /// The place of the `${…}` that a reason quotes first, else of the whole value.
+    fn placeholder(&self, path: &[Step<'_>], reason: &str) -> Place {
+        let place = self.place(path);
+        let quoted = reason.split('`').nth(1).filter(|quoted| quoted.starts_with("${"));
+        let found = quoted
+            .and_then(|quoted| self.sources.slice(place).find(quoted).map(|at| (at, quoted.len())));
+        found.map_or(place, |(at, len)| self.sources.within(place, at, len))
     }
 
     fn app(&mut self, app: Option<&str>) -> Option<url::Url> {
@@ -86,7 +110,8 @@ impl Lowering<'_> {
         self.url(path, app, "http://localhost:8000/chat")
     }
 
-    fn request(&mut self, request: schema::Request) -> Template {
+    fn request(&mut self, request: Option<schema::Request>, app: Option<&url::Url>) -> Template {
+        let request = request.unwrap_or_default();
         let at = |key: &'static str| ["workload", "request", key];
         let method = request.method.as_deref().and_then(|text| {
             let [a, b, c] = at("method");
@@ -104,10 +129,16 @@ impl Lowering<'_> {
         }
         let headers = self.headers(request.headers.unwrap_or_default());
         let carries_body = !matches!(method, http::Method::GET | http::Method::HEAD);
-        let body = match request.body {
-            Some(body) => Some(body),
-            None if carries_body => Some(serde_json::json!({ "message": "${prompt.text}" })),
-            None => None,
+        let body = match (request.body, app) {
+            (Some(body), _) => Some(body),
+            (None, Some(app)) if carries_body => {
+                let mut whole = app.clone();
+                if let Some(path) = &request.path {
+                    whole.set_path(path);
+                }
+                Template::for_app(&whole).body
+            }
+            _ => None,
         };
         Template { method, path: request.path, headers, body }
     }
@@ -288,16 +319,12 @@ impl Lowering<'_> {
         match (prompts.file, prompts.preset, prompts.list) {
             (Some(file), None, None) => self.prompt_file(&file),
             (None, Some(name), None) => {
-                let known = PROMPT_PRESETS.iter().find(|known| **known == name);
+                let known = PRESETS.iter().find(|known| **known == name);
                 if known.is_none() {
                     let path = way!["workload", "prompts", "preset"];
                     let text = format!("there is no prompt preset {}", self.quoted(path, &name));
                     let mistake = Mistake::at(self.place(path), text);
-                    self.found.error(mistake.meant(
-                        &name,
-                        "presets",
-                        PROMPT_PRESETS.iter().copied(),
-                    ));
+                    self.found.error(mistake.meant(&name, "presets", PRESETS.iter().copied()));
                 }
                 known.map(|known| Prompts::Preset(known))
             }
@@ -337,8 +364,8 @@ impl Lowering<'_> {
         let path = way!["workload", "prompts", "file"];
         let shown = self.quoted(path, file);
         let full = self.base_dir.join(file);
-        let text = match read_limited(&full) {
-            Ok(text) => text,
+        let bytes = match read_limited(&full) {
+            Ok(bytes) => bytes,
             Err(reason) => {
                 let text = format!("the prompt file {shown} cannot be read: {reason}");
                 let mut mistake = Mistake::at(self.place(path), text);
@@ -349,24 +376,21 @@ impl Lowering<'_> {
                 return None;
             }
         };
-        let mut prompts: Vec<Prompt> = Vec::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let read = serde_json::from_str(line).map_err(|error| format!("no JSON: {error}"));
-            match read.and_then(prompt) {
-                Ok(prompt) => prompts.push(prompt),
-                Err(reason) => {
-                    let text = format!("line {} of the prompt file {shown}: {reason}", number + 1);
-                    self.error(path, text);
-                    return None;
+        match read_jsonl(&bytes) {
+            Ok(prompts) => Some(Prompts::List(prompts)),
+            Err(bad) => {
+                for one in bad {
+                    self.error(path, format!("the prompt file {shown}: {one}"));
                 }
+                None
             }
         }
-        if prompts.is_empty() {
-            self.error(path, format!("the prompt file {shown} holds no prompt"));
-            return None;
-        }
-        Some(Prompts::List(Arc::from(prompts)))
     }
+}
+
+/// `body.messages[0].content` as the steps `body`, `messages`, `0`, `content`.
+fn steps_of(place: &str) -> Vec<String> {
+    place.split(['.', '[', ']']).filter(|step| !step.is_empty()).map(str::to_owned).collect()
 }
 
 /// A prompt is a string, or an object with `text`.
@@ -382,11 +406,10 @@ fn prompt(value: serde_json::Value) -> Result<Prompt, String> {
     }
 }
 
-fn read_limited(path: &Path) -> Result<String, String> {
+fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
     use std::io::Read as _;
     let plain = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::InvalidData => "it is no UTF-8 text".to_owned(),
         _ => error.to_string(),
     };
     let file = std::fs::File::open(path).map_err(plain)?;
@@ -397,9 +420,9 @@ fn read_limited(path: &Path) -> Result<String, String> {
     if meta.len() > LARGEST_FILE {
         return Err(format!("it is larger than {} MB", LARGEST_FILE / 1_000_000));
     }
-    let mut text = String::new();
-    file.take(LARGEST_FILE).read_to_string(&mut text).map_err(plain)?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(plain)?;
+    Ok(bytes)
 }
 
 /// A file in the same folder whose name is near.

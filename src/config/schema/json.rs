@@ -115,7 +115,7 @@ pub(super) fn sim_model(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn prompt_preset(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": crate::config::lower::PROMPT_PRESETS })
+    json_schema!({ "type": "string", "enum": crate::workload::prompt::PRESETS })
 }
 
 pub(super) fn profile(_: &mut SchemaGenerator) -> Schema {

@@ -44,6 +44,7 @@ pub(super) struct Experiment {
     pub(super) seed: Option<u64>,
     /// Values for `${NAME}`; the environment comes next, then the default of `${NAME:-default}`.
     #[schemars(with = "Option<json::Vars>")]
+    #[expect(dead_code, reason = "filled in before the typed reading")]
     pub(super) vars: Option<IgnoredAny>,
     /// What the app calls, by name, and where it finds us instead.
     #[schemars(required)]
@@ -71,5 +72,6 @@ pub(super) struct Experiment {
     /// Named overlays, chosen by `--profile NAME`: parts of an experiment that replace those above.
     /// Phases are merged by their names; `null` takes a key away.
     #[schemars(with = "Option<json::Overlays>")]
+    #[expect(dead_code, reason = "laid over the file before the typed reading")]
     pub(super) profiles: Option<IgnoredAny>,
 }
