@@ -93,7 +93,7 @@ impl Settings {
             answer_tokens: Count { low: answer.0, high: answer.1 },
             embedding_dimensions: 1536,
             latency: millis(latency),
-            documents: 0,
+            documents: if kind == Kind::Qdrant { 200 } else { 0 },
             requests_per_minute: None,
             strict: false,
             seed: 0,

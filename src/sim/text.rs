@@ -93,7 +93,7 @@ const CLOSINGS: &[&str] = &[
     "Ask me again at any time.",
     "You can ask me at any time.",
     "Tell me if any of this is unclear.",
-    "Please tell me if you would like to know more.",
+    "Please tell me if you would like some more.",
 ];
 
 /// The shortest closing that is a sentence of its own.
@@ -182,7 +182,7 @@ fn quotes(prompt: &Prompt) -> Vec<String> {
     let asked: Vec<String> = words::keywords(&prompt.question);
     let stems: Vec<&str> = asked.iter().map(|word| words::stem(word)).collect();
     let mut found: Vec<(usize, &str)> = words::sentences(&prompt.context)
-        .filter(|sentence| (20..400).contains(&sentence.len()))
+        .filter(|sentence| is_quotable(sentence))
         .map(|sentence| {
             let shared = words::keywords(sentence)
                 .iter()
@@ -195,6 +195,11 @@ fn quotes(prompt: &Prompt) -> Vec<String> {
     found.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
     found.dedup_by_key(|(_, sentence)| *sentence);
     found.iter().take(3).map(|(_, sentence)| (*sentence).to_owned()).collect()
+}
+
+/// Whole sentences of a common length: no headings, no dumps of data.
+fn is_quotable(sentence: &str) -> bool {
+    (20..400).contains(&sentence.len()) && sentence.ends_with(['.', '!'])
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod demo;
 mod driver;
 mod floors;
+mod raw;
 mod report;
+mod sim;
