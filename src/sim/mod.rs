@@ -129,6 +129,13 @@ impl Sim {
     }
 }
 
+/// Sleeps until then; returns at once when that has passed, without a turn through the timer.
+async fn pause(clock: &dyn Clock, until: Duration) {
+    if until > clock.now() {
+        clock.sleep_until(until).await;
+    }
+}
+
 /// A simulated dependency at work; dropping it closes its listener and its connections.
 #[derive(Debug)]
 pub struct Running {

@@ -109,17 +109,12 @@ pub(super) fn answer(prompt: &Prompt, dice: &mut Dice, length: usize) -> String 
         writer.offer(&form.replace("{quote}", quote));
     }
     let subjects = subjects(prompt);
-    let mut last = usize::MAX;
     while writer.left > 0 {
-        let filler = dice.whole(0, FILLERS.len() as u64 - 1) as usize;
-        let (a, b) = (pick(dice, &subjects), pick(dice, &subjects));
-        let sentence = FILLERS[filler].replace("{a}", a).replace("{b}", b);
-        if filler == last || a == b && subjects.len() > 1 {
-            continue;
-        }
-        last = filler;
-        if !writer.offer(&sentence) {
-            writer.close();
+        for filler in shuffled(dice, FILLERS) {
+            let (a, b) = two(dice, &subjects);
+            if !writer.offer(&filler.replace("{a}", a).replace("{b}", b)) {
+                writer.close();
+            }
         }
     }
     writer.text
@@ -163,6 +158,19 @@ impl Writer {
 
 fn pick<'a, S: AsRef<str>>(dice: &mut Dice, list: &'a [S]) -> &'a str {
     list[dice.whole(0, list.len() as u64 - 1) as usize].as_ref()
+}
+
+fn shuffled<'a>(dice: &mut Dice, list: &[&'a str]) -> Vec<&'a str> {
+    let mut order: Vec<(u64, &str)> = list.iter().map(|item| (dice.bits(), *item)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, item)| item).collect()
+}
+
+/// Two items, different ones where there are two.
+fn two<'a>(dice: &mut Dice, list: &'a [String]) -> (&'a str, &'a str) {
+    let first = dice.whole(0, list.len() as u64 - 1) as usize;
+    let step = dice.whole(1, (list.len() as u64 - 1).max(1)) as usize;
+    (&list[first], &list[(first + step) % list.len()])
 }
 
 /// What the fillers may speak of.
