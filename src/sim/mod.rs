@@ -93,7 +93,7 @@ impl Settings {
             answer_tokens: Count { low: answer.0, high: answer.1 },
             embedding_dimensions: 1536,
             latency: millis(latency),
-            documents: 0,
+            documents: if kind == Kind::Qdrant { 200 } else { 0 },
             requests_per_minute: None,
             strict: false,
             seed: 0,
@@ -126,6 +126,13 @@ impl Sim {
         };
         let server = Server::start(listen, router).await?;
         Ok(Running { server, capacity, kind })
+    }
+}
+
+/// Sleeps until then; returns at once when that has passed, without a turn through the timer.
+async fn pause(clock: &dyn Clock, until: Duration) {
+    if until > clock.now() {
+        clock.sleep_until(until).await;
     }
 }
 

@@ -93,7 +93,7 @@ const CLOSINGS: &[&str] = &[
     "Ask me again at any time.",
     "You can ask me at any time.",
     "Tell me if any of this is unclear.",
-    "Please tell me if you would like to know more.",
+    "Please tell me if you would like some more.",
 ];
 
 /// The shortest closing that is a sentence of its own.
@@ -109,17 +109,12 @@ pub(super) fn answer(prompt: &Prompt, dice: &mut Dice, length: usize) -> String 
         writer.offer(&form.replace("{quote}", quote));
     }
     let subjects = subjects(prompt);
-    let mut last = usize::MAX;
     while writer.left > 0 {
-        let filler = dice.whole(0, FILLERS.len() as u64 - 1) as usize;
-        let (a, b) = (pick(dice, &subjects), pick(dice, &subjects));
-        let sentence = FILLERS[filler].replace("{a}", a).replace("{b}", b);
-        if filler == last || a == b && subjects.len() > 1 {
-            continue;
-        }
-        last = filler;
-        if !writer.offer(&sentence) {
-            writer.close();
+        for filler in shuffled(dice, FILLERS) {
+            let (a, b) = two(dice, &subjects);
+            if !writer.offer(&filler.replace("{a}", a).replace("{b}", b)) {
+                writer.close();
+            }
         }
     }
     writer.text
@@ -165,6 +160,19 @@ fn pick<'a, S: AsRef<str>>(dice: &mut Dice, list: &'a [S]) -> &'a str {
     list[dice.whole(0, list.len() as u64 - 1) as usize].as_ref()
 }
 
+fn shuffled<'a>(dice: &mut Dice, list: &[&'a str]) -> Vec<&'a str> {
+    let mut order: Vec<(u64, &str)> = list.iter().map(|item| (dice.bits(), *item)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, item)| item).collect()
+}
+
+/// Two items, different ones where there are two.
+fn two<'a>(dice: &mut Dice, list: &'a [String]) -> (&'a str, &'a str) {
+    let first = dice.whole(0, list.len() as u64 - 1) as usize;
+    let step = dice.whole(1, (list.len() as u64 - 1).max(1)) as usize;
+    (&list[first], &list[(first + step) % list.len()])
+}
+
 /// What the fillers may speak of.
 fn subjects(prompt: &Prompt) -> Vec<String> {
     let mut found = words::keywords(&prompt.question);
@@ -182,7 +190,7 @@ fn quotes(prompt: &Prompt) -> Vec<String> {
     let asked: Vec<String> = words::keywords(&prompt.question);
     let stems: Vec<&str> = asked.iter().map(|word| words::stem(word)).collect();
     let mut found: Vec<(usize, &str)> = words::sentences(&prompt.context)
-        .filter(|sentence| (20..400).contains(&sentence.len()))
+        .filter(|sentence| is_quotable(sentence))
         .map(|sentence| {
             let shared = words::keywords(sentence)
                 .iter()
@@ -195,6 +203,11 @@ fn quotes(prompt: &Prompt) -> Vec<String> {
     found.sort_by_key(|(shared, _)| std::cmp::Reverse(*shared));
     found.dedup_by_key(|(_, sentence)| *sentence);
     found.iter().take(3).map(|(_, sentence)| (*sentence).to_owned()).collect()
+}
+
+/// Whole sentences of a common length: no headings, no dumps of data.
+fn is_quotable(sentence: &str) -> bool {
+    (20..400).contains(&sentence.len()) && sentence.ends_with(['.', '!'])
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod demo;
 mod driver;
 mod floors;
 mod profiles;
+mod raw;
 mod report;
+mod sim;

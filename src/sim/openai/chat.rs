@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::request::{Chat, Function, Shape};
 use super::{CREATED, Model, Refusal, Reply, reply, stream};
 use crate::dice::Dice;
+use crate::sim::pause;
 use crate::sim::text::{self, Prompt};
 use crate::sim::{structured, tokens, words};
 
@@ -38,12 +39,12 @@ pub(super) async fn answer(model: &Arc<Model>, request: Chat) -> Reply {
     let first = model.clock.now() + model.settings.time_to_first_token;
     if request.shape.stream() {
         // A real provider sends the head when the first token is there.
-        model.clock.sleep_until(first).await;
+        pause(&*model.clock, first).await;
         let events = answer.events(&request.shape, first, model.token_period());
         return Ok(stream::respond(Arc::clone(&model.clock), events, slot));
     }
     let between = answer.said.pieces().len().saturating_sub(1) as u32;
-    model.clock.sleep_until(first + model.token_period() * between).await;
+    pause(&*model.clock, first + model.token_period() * between).await;
     Ok(reply(&answer.message()))
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::chat::{check_shape, cut, length, usage};
 use super::request::Completion;
 use super::{CREATED, Model, Refusal, Reply, reply, stream};
+use crate::sim::pause;
 use crate::sim::text::{self, Prompt};
 use crate::sim::tokens;
 
@@ -41,7 +42,7 @@ pub(super) async fn answer(model: &Arc<Model>, mut request: Completion) -> Reply
     let first = model.clock.now() + model.settings.time_to_first_token;
     let period = model.token_period();
     if !request.shape.stream() {
-        model.clock.sleep_until(first + period * pieces.len().saturating_sub(1) as u32).await;
+        pause(&*model.clock, first + period * pieces.len().saturating_sub(1) as u32).await;
         let mut body = whole(choice(&pieces.concat(), Some(finish)));
         body["usage"] = usage;
         return Ok(reply(&body));
@@ -59,7 +60,7 @@ pub(super) async fn answer(model: &Arc<Model>, mut request: Completion) -> Reply
         events.push_back((due, event(&last)));
     }
     events.push_back((due, Bytes::from_static(b"data: [DONE]\n\n")));
-    model.clock.sleep_until(first).await;
+    pause(&*model.clock, first).await;
     Ok(stream::respond(Arc::clone(&model.clock), events, slot))
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::request::Embeddings;
 use super::{Model, Refusal, Reply, reply};
-use crate::sim::{embedding, tokens};
+use crate::sim::{embedding, pause, tokens};
 
 const MOST_INPUTS: usize = 2048;
 const MOST_TOKENS: usize = 8192;
@@ -82,7 +82,7 @@ pub(super) async fn answer(model: &Arc<Model>, request: Embeddings) -> Reply {
         .collect();
     let usage = Usage { prompt_tokens: counted, total_tokens: counted };
     let response = reply(&List { object: "list", data, model: &request.model, usage });
-    model.clock.sleep_until(done).await;
+    pause(&*model.clock, done).await;
     drop(slot);
     Ok(response)
 }

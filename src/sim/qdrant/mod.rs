@@ -148,7 +148,7 @@ impl Database {
                 self.check_limit()?;
                 let done = self.clock.now() + self.settings.latency;
                 let reply = self.points(method, path[1], &path[3..], waits, body);
-                self.clock.sleep_until(done).await;
+                super::pause(&*self.clock, done).await;
                 reply
             }
             ["collections", name, rest @ ..] => self.collection(method, name, rest, body),
