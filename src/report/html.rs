@@ -75,13 +75,7 @@ fn page(record: &Record) -> Page {
         partial: record.partial,
         tally: Tally::of(record).sentence(),
         headline: text::line(&record.headline, 1_000),
-        reasons: record
-            .reasons
-            .iter()
-            .filter(|reason| **reason != record.headline)
-            .take(20)
-            .map(|reason| text::line(reason, 600))
-            .collect(),
+        reasons: digest::reasons(record).take(20).map(|it| text::line(it, 600)).collect(),
         facts: facts(record),
         doubts: ledgers::doubts(record),
         tiles: tiles::tiles(record),
@@ -131,7 +125,7 @@ fn facts(record: &Record) -> Vec<String> {
         format!("seed {} · brownout {}", record.seed, text::line(&record.version, 40)),
     ];
     if !record.started.is_empty() {
-        facts.push(text::line(&record.started, 40).replace('T', " ").replace('Z', " UTC"));
+        facts.push(text::line(&record.started, 32).replace('T', " ").replace('Z', " UTC"));
     }
     facts
 }
