@@ -22,7 +22,8 @@ use self::chart::Chart;
 use self::table::Table;
 use self::tiles::Tile;
 
-/// Bytes of the experiment file that are shown.
+/// Lines and bytes of the experiment file that are shown.
+const MOST_LINES: usize = 5_000;
 const MOST_YAML: usize = 256 * 1024;
 
 #[derive(Template)]
@@ -136,5 +137,8 @@ fn yaml(source: &str) -> (Vec<String>, bool) {
     while !source.is_char_boundary(end) {
         end -= 1;
     }
-    (text::block(&source[..end]).lines().map(str::to_owned).collect(), end < source.len())
+    let shown: Vec<String> =
+        text::block(&source[..end]).lines().take(MOST_LINES).map(str::to_owned).collect();
+    let cut = end < source.len() || source.lines().nth(MOST_LINES).is_some();
+    (shown, cut)
 }

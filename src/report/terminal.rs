@@ -106,7 +106,7 @@ impl Page<'_> {
             return;
         }
         let speed = if digest::streamed(self.record) { Measure::Ttft } else { Measure::Latency };
-        let columns = [
+        let mut columns = vec![
             (Measure::Success, "SUCCESS", 9),
             if speed == Measure::Ttft {
                 (speed, "TTFT p95", 10)
@@ -117,14 +117,20 @@ impl Page<'_> {
             (Measure::Completeness, "COMPLETE", 10),
             (Measure::Amplification, "AMPL", 8),
         ];
-        let numbers: usize = columns.iter().map(|column| column.2).sum();
         let longest = phases.iter().map(|phase| phase.name.chars().count()).max().unwrap_or(0);
         let name = longest.clamp(8, 12);
+        let numbers = |columns: &[(Measure, &str, usize)]| columns.iter().map(|it| it.2).sum();
+        for dear in [Measure::Itl, Measure::Completeness] {
+            if name + 8 + numbers(&columns) > self.width {
+                columns.retain(|it| it.0 != dear);
+            }
+        }
+        let numbers: usize = numbers(&columns);
         let fault = self.width.saturating_sub(numbers + name + 9).min(40);
         let fault = if fault < 8 { 0 } else { fault };
 
         let mut head = format!("{:name$}{:>6}  {:fault$}", "PHASE", "DUR", cut("FAULT", fault));
-        for (_, title, width) in columns {
+        for (_, title, width) in &columns {
             let _ = write!(head, "{title:>width$}");
         }
         self.line(out, &self.pen.dim(head.trim_end()));
@@ -135,8 +141,8 @@ impl Page<'_> {
                 short_length(phase.end_s - phase.start_s),
                 cut(&fault_words(phase), fault),
             );
-            for (measure, _, width) in columns {
-                row.push_str(&self.cell(phase, measure, width));
+            for (measure, _, width) in &columns {
+                row.push_str(&self.cell(phase, *measure, *width));
             }
             self.line(out, &self.pen.plain(&row));
         }
@@ -260,9 +266,9 @@ struct Judged {
 impl Judged {
     fn of(expected: &Expected) -> Self {
         let warns = digest::only_warns(expected) && expected.verdict == Verdict::Fail;
-        let mut margin = text::line(&expected.margin_text, 24);
+        let mut note = text::line(expected.note.as_deref().unwrap_or_default(), 400);
         if warns {
-            margin.push_str(" (warning)");
+            note = format!("a warning only, it fails nothing {note}");
         }
         Self {
             mark: digest::mark(expected.verdict),
@@ -272,9 +278,9 @@ impl Judged {
                 text if text.is_empty() => numbers::DASH.into(),
                 text => text,
             },
-            samples: numbers::count(expected.samples),
-            margin,
-            note: text::line(expected.note.as_deref().unwrap_or_default(), 400),
+            samples: format!("n={}", numbers::count(expected.samples)),
+            margin: text::line(&expected.margin_text, 24),
+            note,
         }
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn expectations(record: &Record) -> Table {
         &["", "Expectation", "#Observed", "#Samples", "Margin", "#95 % interval", "#Line"],
         "This experiment expects nothing, so nothing could break.",
     );
+    let lines = record.source.text.lines().take(super::MOST_LINES).count();
     for expected in digest::by_urgency(record) {
         let warns = digest::only_warns(expected) && expected.verdict == Verdict::Fail;
         let observed = match expected.observed_text.is_empty() {
@@ -24,6 +25,7 @@ pub(super) fn expectations(record: &Record) -> Table {
         };
         let line = match expected.line {
             0 => Cell::number(numbers::DASH.into()),
+            line if line as usize > lines => Cell::number(line.to_string()),
             line => Cell::number(line.to_string()).linked(format!("#line-{line}")),
         };
         table.marked_row(
@@ -54,7 +56,10 @@ fn row_class(verdict: Verdict) -> &'static str {
 }
 
 fn samples(expected: &Expected) -> String {
-    format!("n = {}", numbers::count(expected.samples))
+    match expected.samples {
+        0 => "no samples".into(),
+        n => format!("n = {}", numbers::count(n)),
+    }
 }
 
 fn margin(expected: &Expected, warns: bool) -> String {
