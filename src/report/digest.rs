@@ -31,6 +31,16 @@ pub(super) fn only_warns(expected: &Expected) -> bool {
     expected.severity == "warn"
 }
 
+/// The reasons that say more than the headline and the tally do.
+pub(super) fn reasons(record: &Record) -> impl Iterator<Item = &String> {
+    let tally = Tally::of(record).sentence();
+    record.reasons.iter().filter(move |it| {
+        !it.trim().is_empty()
+            && !record.headline.contains(it.as_str())
+            && !tally.contains(it.as_str())
+    })
+}
+
 /// How many expectations ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {

@@ -22,7 +22,8 @@ use self::chart::Chart;
 use self::table::Table;
 use self::tiles::Tile;
 
-/// Bytes of the experiment file that are shown.
+/// Lines and bytes of the experiment file that are shown.
+const MOST_LINES: usize = 5_000;
 const MOST_YAML: usize = 256 * 1024;
 
 #[derive(Template)]
@@ -75,13 +76,7 @@ fn page(record: &Record) -> Page {
         partial: record.partial,
         tally: Tally::of(record).sentence(),
         headline: text::line(&record.headline, 1_000),
-        reasons: record
-            .reasons
-            .iter()
-            .filter(|reason| **reason != record.headline)
-            .take(20)
-            .map(|reason| text::line(reason, 600))
-            .collect(),
+        reasons: digest::reasons(record).take(20).map(|it| text::line(it, 600)).collect(),
         facts: facts(record),
         doubts: ledgers::doubts(record),
         tiles: tiles::tiles(record),
@@ -131,7 +126,7 @@ fn facts(record: &Record) -> Vec<String> {
         format!("seed {} · brownout {}", record.seed, text::line(&record.version, 40)),
     ];
     if !record.started.is_empty() {
-        facts.push(text::line(&record.started, 40).replace('T', " ").replace('Z', " UTC"));
+        facts.push(text::line(&record.started, 32).replace('T', " ").replace('Z', " UTC"));
     }
     facts
 }
@@ -142,5 +137,8 @@ fn yaml(source: &str) -> (Vec<String>, bool) {
     while !source.is_char_boundary(end) {
         end -= 1;
     }
-    (text::block(&source[..end]).lines().map(str::to_owned).collect(), end < source.len())
+    let shown: Vec<String> =
+        text::block(&source[..end]).lines().take(MOST_LINES).map(str::to_owned).collect();
+    let cut = end < source.len() || source.lines().nth(MOST_LINES).is_some();
+    (shown, cut)
 }

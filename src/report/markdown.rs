@@ -49,7 +49,7 @@ fn head(record: &Record) -> String {
         out.push_str("**Partial:** the run was cut short.\n\n");
     }
     for sentence in std::iter::once(&record.headline)
-        .chain(record.reasons.iter().filter(|reason| **reason != record.headline))
+        .chain(digest::reasons(record))
         .filter(|sentence| !sentence.is_empty())
     {
         let _ = writeln!(out, "{}\n", escape(sentence, 1_000));
@@ -58,7 +58,11 @@ fn head(record: &Record) -> String {
 }
 
 fn foot(record: &Record) -> String {
-    format!("Reproduce: {} · brownout {}\n", code(&record.reproduce), escape(&record.version, 40))
+    let version = escape(&record.version, 40);
+    match record.reproduce.is_empty() {
+        true => format!("brownout {version}\n"),
+        false => format!("Reproduce: {} · brownout {version}\n", code(&record.reproduce)),
+    }
 }
 
 fn expectations(record: &Record) -> String {
@@ -244,18 +248,20 @@ fn observed(expected: &Expected) -> &str {
 }
 
 /// Foreign text in running Markdown or a table's cell.
-pub(super) fn escape(text: &str, most: usize) -> String {
+fn escape(text: &str, most: usize) -> String {
+    let text = text::line(text, most);
     let mut out = String::new();
-    for c in text::line(text, most).chars() {
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            // An entity is no mention and no issue number.
+            // As entities they are no mention, no issue number, no address and no command.
             '@' => out.push_str("&#64;"),
             '#' => out.push_str("&#35;"),
-            ':' => out.push_str("&#58;"),
-            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '!' | '|' | '~' | '$' => {
+            ':' if matches!(rest.peek(), Some('/' | ':')) => out.push_str("&#58;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' => {
                 out.push('\\');
                 out.push(c);
             }
@@ -265,18 +271,18 @@ pub(super) fn escape(text: &str, most: usize) -> String {
     out
 }
 
-/// Foreign text as code, in a table's cell too: HTML, since a pipe ends a cell even in backticks.
+/// Foreign text as code, in a table's cell too: in HTML where a backtick or a pipe would end it.
 fn code(text: &str) -> String {
+    let text = text::line(text, 1_000);
+    if text.is_empty() || !text.contains(['`', '|', '\\']) {
+        return format!("`{text}`");
+    }
     let mut out = String::from("<code>");
-    for c in text::line(text, 1_000).chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            _ if c.is_ascii_punctuation() => {
-                let _ = write!(out, "&#{};", u32::from(c));
-            }
-            _ => out.push(c),
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            let _ = write!(out, "&#{};", u32::from(c));
+        } else {
+            out.push(c);
         }
     }
     out.push_str("</code>");
@@ -294,7 +300,8 @@ mod tests {
         assert!(!escaped.contains(['<', '@', '\n']), "{escaped}");
         assert!(escaped.contains("a\\|b \\`c\\` &lt;img"), "{escaped}");
         assert!(!escaped.contains("::"), "{escaped}");
-        assert_eq!(code("a|`<"), "<code>a&#124;&#96;&lt;</code>");
+        assert_eq!(code("a|`<"), "<code>a&#124;&#96;&#60;</code>");
+        assert_eq!(code("a < 1"), "`a < 1`");
     }
 
     #[test]

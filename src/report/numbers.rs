@@ -25,7 +25,7 @@ pub(super) fn percent(share: f64) -> String {
         return DASH.into();
     }
     let value = share * 100.0;
-    if value == value.round() && value.abs() <= 1e6 {
+    if value == 0.0 || value == 100.0 {
         return format!("{value:.0} %");
     }
     let one = format!("{value:.1}");
@@ -48,6 +48,11 @@ fn touches_bound(text: &str) -> bool {
 /// A factor: `2.07×`.
 pub(super) fn times(value: f64) -> String {
     if value.is_finite() { format!("{value:.2}×") } else { DASH.into() }
+}
+
+/// A rate or a ratio, always with two decimals so that columns align.
+pub(super) fn two(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2}") } else { DASH.into() }
 }
 
 /// A plain number with few digits: `7`, `4.38`, `1,204`.
@@ -160,7 +165,8 @@ mod tests {
             (0.9996, "99.96 %"),
             (0.999_99, ">99.99 %"),
             (0.000_01, "<0.01 %"),
-            (0.05, "5 %"),
+            (0.05, "5.0 %"),
+            (1.07, "107.0 %"),
             (f64::NAN, "–"),
         ];
         for (share, text) in cases {

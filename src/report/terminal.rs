@@ -58,7 +58,13 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn line(&self, out: &mut String, text: &str) {
-        let _ = writeln!(out, "{}", text.trim_end());
+        let text = text.trim_end();
+        // A CI runner would take such a line, written by an app, for a command of ours.
+        let text = text.replace("##[", "## [");
+        let _ = match text.trim_start().starts_with("::") {
+            true => writeln!(out, "{}", text.replacen("::", ": :", 1)),
+            false => writeln!(out, "{text}"),
+        };
     }
 
     fn title(&self, out: &mut String) {
@@ -78,13 +84,17 @@ impl Page<'_> {
             numbers::of(digest::requests(record), "request", "requests"),
             record.seed
         );
-        let used = verdict.chars().count() + 2 + tally.chars().count();
+        let indent = verdict.chars().count() + 2;
+        let used = indent + tally.chars().count();
         let verdict = self.pen.paint(Role::of(record.verdict), &verdict);
         let room = self.width.saturating_sub(used + facts.chars().count());
         if room >= 2 {
             self.line(out, &format!("{verdict}  {tally}{:room$}{}", "", self.pen.dim(&facts)));
         } else {
-            self.line(out, &format!("{verdict}  {tally}"));
+            for (n, part) in text::wrap(&tally, self.width - indent).iter().enumerate() {
+                let lead = if n == 0 { format!("{verdict}  ") } else { " ".repeat(indent) };
+                self.line(out, &format!("{lead}{}", self.pen.plain(part)));
+            }
             self.line(out, &format!("  {}", self.pen.dim(&facts)));
         }
         out.push('\n');
@@ -96,21 +106,31 @@ impl Page<'_> {
             return;
         }
         let speed = if digest::streamed(self.record) { Measure::Ttft } else { Measure::Latency };
-        let columns = [
+        let mut columns = vec![
             (Measure::Success, "SUCCESS", 9),
-            (speed, if speed == Measure::Ttft { "TTFT p95" } else { "LATENCY p95" }, 12),
+            if speed == Measure::Ttft {
+                (speed, "TTFT p95", 10)
+            } else {
+                (speed, "LATENCY p95", 12)
+            },
             (Measure::Itl, "ITL p99", 9),
             (Measure::Completeness, "COMPLETE", 10),
             (Measure::Amplification, "AMPL", 8),
         ];
-        let numbers: usize = columns.iter().map(|column| column.2).sum();
         let longest = phases.iter().map(|phase| phase.name.chars().count()).max().unwrap_or(0);
         let name = longest.clamp(8, 12);
+        let numbers = |columns: &[(Measure, &str, usize)]| columns.iter().map(|it| it.2).sum();
+        for dear in [Measure::Itl, Measure::Completeness] {
+            if name + 8 + numbers(&columns) > self.width {
+                columns.retain(|it| it.0 != dear);
+            }
+        }
+        let numbers: usize = numbers(&columns);
         let fault = self.width.saturating_sub(numbers + name + 9).min(40);
         let fault = if fault < 8 { 0 } else { fault };
 
         let mut head = format!("{:name$}{:>6}  {:fault$}", "PHASE", "DUR", cut("FAULT", fault));
-        for (_, title, width) in columns {
+        for (_, title, width) in &columns {
             let _ = write!(head, "{title:>width$}");
         }
         self.line(out, &self.pen.dim(head.trim_end()));
@@ -121,8 +141,8 @@ impl Page<'_> {
                 short_length(phase.end_s - phase.start_s),
                 cut(&fault_words(phase), fault),
             );
-            for (measure, _, width) in columns {
-                row.push_str(&self.cell(phase, measure, width));
+            for (measure, _, width) in &columns {
+                row.push_str(&self.cell(phase, *measure, *width));
             }
             self.line(out, &self.pen.plain(&row));
         }
@@ -152,50 +172,46 @@ impl Page<'_> {
         if all.is_empty() {
             return;
         }
-        for expected in all.iter().take(MOST_ROWS) {
-            self.expectation(out, expected);
+        let rows: Vec<Judged> = all.iter().take(MOST_ROWS).map(|it| Judged::of(it)).collect();
+        let widest = |text: fn(&Judged) -> &str| {
+            rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0)
+        };
+        let widths = [widest(|it| &it.observed), widest(|it| &it.samples), widest(|it| &it.margin)];
+        for row in &rows {
+            self.expectation(out, row, widths);
         }
         self.more(out, all.len(), "expectations");
         out.push('\n');
     }
 
-    fn expectation(&self, out: &mut String, expected: &Expected) {
-        const NUMBERS: usize = 17;
-        let warns = digest::only_warns(expected) && expected.verdict == Verdict::Fail;
-        let role = if warns { Role::Warn } else { Role::of(expected.verdict) };
-        let mark = self.pen.paint(role, digest::mark(expected.verdict));
-        let sentence = text::line(&expected.text, 400);
-        let observed = match text::line(&expected.observed_text, 24) {
-            text if text.is_empty() => numbers::DASH.into(),
-            text => text,
-        };
-        let samples = numbers::count(expected.samples);
-        let margin = text::line(&expected.margin_text, 40);
-        let margin = if warns { format!("{margin} (warning only)") } else { margin };
-        let values = format!("{observed:>9}{samples:>8}");
-        let room = self.width.saturating_sub(2 + NUMBERS + 2 + margin.chars().count().max(17));
-        let values = format!("{}  {margin}", self.pen.plain(&values));
-        if sentence.chars().count() <= room {
-            self.line(
-                out,
-                &format!("{mark} {}{values}", self.pen.plain(&format!("{sentence:room$}"))),
-            );
+    /// The sentence and its numbers on one line, or on two where they do not fit.
+    fn expectation(&self, out: &mut String, row: &Judged, widths: [usize; 3]) {
+        let [observed, samples, margin] = widths;
+        let room = self.width.saturating_sub(2 + observed + samples + margin + 6);
+        let mark = self.pen.paint(row.role, row.mark);
+        let values = self.pen.plain(&format!(
+            "  {:>observed$}  {:>samples$}  {}",
+            row.observed, row.samples, row.margin
+        ));
+        if row.sentence.chars().count() <= room {
+            let sentence = self.pen.plain(&format!("{:room$}", row.sentence));
+            self.line(out, &format!("{mark} {sentence}{values}"));
         } else {
-            for (n, part) in text::wrap(&sentence, self.width - 2).iter().enumerate() {
+            for (n, part) in text::wrap(&row.sentence, self.width - 2).iter().enumerate() {
                 let lead = if n == 0 { &mark } else { " " };
                 self.line(out, &format!("{lead} {}", self.pen.plain(part)));
             }
             self.line(out, &format!("  {:room$}{values}", ""));
         }
-        if let Some(note) = &expected.note {
-            self.labelled(out, "", note);
+        for part in text::wrap(&row.note, self.width - 4) {
+            self.line(out, &format!("    {}", self.pen.dim(&part)));
         }
     }
 
     fn notes(&self, style: &Style, out: &mut String) {
         let record = self.record;
         self.labelled(out, "why", &record.headline);
-        for reason in record.reasons.iter().filter(|reason| **reason != record.headline) {
+        for reason in digest::reasons(record) {
             self.labelled(out, if record.headline.is_empty() { "why" } else { "" }, reason);
         }
         self.labelled(out, "users saw", &outcomes(record));
@@ -232,6 +248,39 @@ impl Page<'_> {
             let label = if n == 0 { label } else { "" };
             let lead = self.pen.dim(&format!("{label:LABEL$}"));
             self.line(out, &format!("{lead}{}", self.pen.plain(part)));
+        }
+    }
+}
+
+/// An expectation in words.
+struct Judged {
+    mark: &'static str,
+    role: Role,
+    sentence: String,
+    observed: String,
+    samples: String,
+    margin: String,
+    note: String,
+}
+
+impl Judged {
+    fn of(expected: &Expected) -> Self {
+        let warns = digest::only_warns(expected) && expected.verdict == Verdict::Fail;
+        let mut note = text::line(expected.note.as_deref().unwrap_or_default(), 400);
+        if warns {
+            note = format!("a warning only, it fails nothing {note}");
+        }
+        Self {
+            mark: digest::mark(expected.verdict),
+            role: if warns { Role::Warn } else { Role::of(expected.verdict) },
+            sentence: text::line(&expected.text, 400),
+            observed: match text::line(&expected.observed_text, 20) {
+                text if text.is_empty() => numbers::DASH.into(),
+                text => text,
+            },
+            samples: format!("n={}", numbers::count(expected.samples)),
+            margin: text::line(&expected.margin_text, 24),
+            note,
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::report::{numbers, text};
 use super::lanes::{self, Lanes, Palette};
 use super::scale::{self, Axis, Time};
 
-pub(super) const WIDTH: f64 = 1060.0;
-const LEFT: f64 = 96.0;
-const RIGHT: f64 = 16.0;
+pub(super) const WIDTH: f64 = 1170.0;
+const LEFT: f64 = 112.0;
+const RIGHT: f64 = 24.0;
 /// Points that the lines have at most, rows of their table.
 pub(super) const MOST_BINS: usize = 600;
 
@@ -47,7 +47,6 @@ pub(super) struct PhaseMark {
     pub(super) title: String,
     /// Indices of the hatches.
     pub(super) hatches: Vec<usize>,
-    pub(super) odd: bool,
 }
 
 /// One measure over time.
@@ -84,7 +83,6 @@ pub(super) struct Limit {
     pub(super) text: String,
     pub(super) text_x: f64,
     pub(super) text_y: f64,
-    pub(super) anchor: &'static str,
 }
 
 /// From the fault's end to recovery.
@@ -110,7 +108,7 @@ pub(super) fn chart(record: &Record) -> Option<Chart> {
     let mut y = top;
 
     let success = success_panel(record, &bins, group, &time, y + 16.0);
-    y = success.bottom + 6.0;
+    y = success.bottom + if record.recovery.is_empty() { 12.0 } else { 6.0 };
     let brackets = brackets(record, &time, &mut y);
     let mut panels = vec![success];
     let speed = speed_panel(record, &bins, group, &time, y + 22.0);
@@ -181,11 +179,7 @@ fn phases(record: &Record, palette: &Palette, time: &Time) -> Vec<PhaseMark> {
                 x,
                 width,
                 middle: x + width / 2.0,
-                name: match () {
-                    () if width >= 40.0 => text::cut(&name, (width / 7.4) as usize),
-                    () if width >= 16.0 => (n + 1).to_string(),
-                    () => String::new(),
-                },
+                name: phase_label(&name, n, width),
                 faults: if width >= 60.0 {
                     text::cut(&faults, (width / 6.4) as usize)
                 } else {
@@ -193,10 +187,19 @@ fn phases(record: &Record, palette: &Palette, time: &Time) -> Vec<PhaseMark> {
                 },
                 title,
                 hatches: phase.faults.iter().map(|it| palette.hatch(it)).take(3).collect(),
-                odd: n % 2 == 1,
             }
         })
         .collect()
+}
+
+/// The name where it fits or can be cut decently, else the number it has in the table of phases.
+fn phase_label(name: &str, n: usize, width: f64) -> String {
+    let fits = ((width - 6.0) / 8.4).max(0.0) as usize;
+    match () {
+        () if name.chars().count() <= fits || fits >= 10 => text::cut(name, fits),
+        () if width >= 16.0 => (n + 1).to_string(),
+        () => String::new(),
+    }
 }
 
 fn success_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: f64) -> Panel {
@@ -207,14 +210,11 @@ fn success_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: 
         .chain(limits.iter().map(|it| it.limit))
         .fold(1.0, f64::min);
     let low = timeline::success_floor(lowest);
-    let axis = Axis { top, height: 104.0, low, high: 1.0 };
+    let axis = Axis { top, height: 96.0, low, high: 1.0 };
     let step = if low == 0.0 { 0.25 } else { (1.0 - low) / 2.0 };
     let ticks = (0..=((1.0 - low) / step).round() as usize)
         .map(|n| low + n as f64 * step)
-        .map(|value| Label {
-            at: axis.y(value),
-            text: numbers::percent((value * 1e4).round() / 1e4),
-        })
+        .map(|value| Label { at: axis.y(value), text: format!("{:.0} %", value * 100.0) })
         .collect();
     let class = "l success";
     let note =
@@ -226,7 +226,7 @@ fn success_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: 
         bottom: axis.bottom(),
         ticks,
         lines: vec![Line { class, d: path(bins, group, time, &axis, |bin| bin.success) }],
-        limits: limits.iter().map(|it| limit(record, it, time, &axis)).collect(),
+        limits: drawn_limits(record, &limits, time, &axis),
     }
 }
 
@@ -246,7 +246,7 @@ fn speed_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: f6
         .into_iter()
         .filter(|it| highest == 0.0 || it.limit <= highest * 4.0)
         .collect();
-    let (axis, ticks) = from_zero(highest, &limits, top, 92.0, numbers::seconds);
+    let (axis, ticks) = from_zero(highest, &limits, top, 80.0, numbers::seconds);
     Panel {
         title: title.into(),
         note: "solid p95, dotted p50",
@@ -257,7 +257,7 @@ fn speed_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: f6
             Line { class: "l speed dotted", d: path(bins, group, time, &axis, p50) },
             Line { class: "l speed", d: path(bins, group, time, &axis, p95) },
         ],
-        limits: limits.iter().map(|it| limit(record, it, time, &axis)).collect(),
+        limits: drawn_limits(record, &limits, time, &axis),
     }
 }
 
@@ -271,7 +271,7 @@ fn amplification_panel(
     let limits = limits_of(record, Measure::Amplification);
     let highest = bins.iter().filter_map(|bin| bin.amplification).fold(1.0, f64::max);
     let (axis, ticks) =
-        from_zero(highest, &limits, top, 60.0, |value| format!("{}×", numbers::plain(value)));
+        from_zero(highest, &limits, top, 54.0, |value| format!("{}×", numbers::plain(value)));
     Panel {
         title: "Retry amplification".into(),
         note: "calls per answer, 1× as in the baseline",
@@ -282,7 +282,7 @@ fn amplification_panel(
             class: "l amplification",
             d: path(bins, group, time, &axis, |bin| bin.amplification),
         }],
-        limits: limits.iter().map(|it| limit(record, it, time, &axis)).collect(),
+        limits: drawn_limits(record, &limits, time, &axis),
     }
 }
 
@@ -338,24 +338,43 @@ fn limits_of(record: &Record, measure: Measure) -> Vec<&Expected> {
         .collect()
 }
 
-fn limit(record: &Record, expected: &Expected, time: &Time, axis: &Axis) -> Limit {
-    let phase = record.phases.iter().find(|it| Some(&it.name) == expected.phase.as_ref());
-    let (x1, x2) =
-        phase.map_or((time.left, time.right()), |it| (time.x(it.start_s), time.x(it.end_s)));
+/// The limits of a panel; where two would write over each other, only the first has its words.
+fn drawn_limits(record: &Record, all: &[&Expected], time: &Time, axis: &Axis) -> Vec<Limit> {
+    let mut drawn: Vec<Limit> = Vec::new();
+    for mut next in all.iter().filter_map(|it| limit(record, it, time, axis)) {
+        let near = |it: &Limit| {
+            (it.text_y - next.text_y).abs() < 13.0 && (it.text_x - next.text_x).abs() < 80.0
+        };
+        if drawn.iter().any(near) {
+            next.text.clear();
+        }
+        drawn.push(next);
+    }
+    drawn
+}
+
+/// None when the phase it speaks of did not happen.
+fn limit(record: &Record, expected: &Expected, time: &Time, axis: &Axis) -> Option<Limit> {
+    let (x1, x2) = match &expected.phase {
+        None => (time.left, time.right()),
+        Some(name) => {
+            let phase = record.phases.iter().find(|it| it.name == *name)?;
+            (time.x(phase.start_s), time.x(phase.end_s))
+        }
+    };
     let y = axis.y(expected.limit);
     let words = digest::sentence(&expected.text)
         .map(|it| format!("{} {}", pretty(it.op), it.limit))
         .unwrap_or_default();
     let wide = x2 - x1 > 70.0;
-    Limit {
+    Some(Limit {
         x1,
         x2,
         y,
         text: if wide { text::cut(&words, 24) } else { String::new() },
-        text_x: x2 - 4.0,
+        text_x: x1 + 5.0,
         text_y: if y - axis.top < 14.0 { y + 12.0 } else { y - 4.0 },
-        anchor: "end",
-    }
+    })
 }
 
 /// A comparison as it is printed.

@@ -44,7 +44,7 @@ pub(super) fn dependencies(record: &Record) -> Table {
                 Cell::header(name),
                 Cell::text(&phase.name),
                 Cell::count(it.calls),
-                Cell::measured(it.calls_per_request, numbers::plain, phase.requests),
+                Cell::measured(it.calls_per_request, numbers::two, phase.requests),
                 Cell::measured(it.retry_amplification, numbers::times, it.calls)
                     .classed(if broken { "n over" } else { "n" }),
                 Cell::count(it.retries),
@@ -191,14 +191,7 @@ fn hit_meaning(fault: &FaultLedger) -> String {
 pub(super) fn recovery(record: &Record) -> Table {
     let mut table = Table::new(
         "Recovery after each faulty phase",
-        &[
-            "After",
-            "#Fault ended at",
-            "#Time to recover",
-            "Kind",
-            "#Depth",
-            "#Lost seconds per faulty second",
-        ],
+        &["After", "#Fault ended at", "#Time to recover", "Kind", "#Depth", "#Loss ratio"],
         "No phase was to recover from.",
     );
     for it in record.recovery.iter().take(MOST_ROWS) {
@@ -206,25 +199,26 @@ pub(super) fn recovery(record: &Record) -> Table {
             Cell::header(&it.after),
             Cell::number(numbers::clock(it.fault_end_s)),
             Cell::number(digest::recovery_time(it)),
-            Cell::text(class_words(it)),
+            Cell::text(&class_words(it)),
             Cell::number(numbers::or_dash(it.depth, numbers::percent)),
-            Cell::number(numbers::or_dash(it.loss_ratio, numbers::plain)),
+            Cell::number(numbers::or_dash(it.loss_ratio, numbers::two)),
         ]);
     }
     table
 }
 
 /// What a class of recovery means.
-pub(super) fn class_words(recovery: &Recovery) -> &str {
-    match recovery.class.as_str() {
+pub(super) fn class_words(recovery: &Recovery) -> String {
+    let words = match recovery.class.as_str() {
         "absorbed" => "absorbed: users did not feel it",
         "recovered" => "recovered",
         "slow_recovery" => "slow recovery",
         "persistent_degradation" => "still degraded at the end",
         "metastable_suspected" => "metastable suspected: the load that retries made kept it down",
         "inconclusive" => "too little to say",
-        other => other,
-    }
+        other => return text::line(other, 40),
+    };
+    words.into()
 }
 
 pub(super) fn driver(record: &Record) -> Table {

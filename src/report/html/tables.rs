@@ -16,6 +16,7 @@ pub(super) fn expectations(record: &Record) -> Table {
         &["", "Expectation", "#Observed", "#Samples", "Margin", "#95 % interval", "#Line"],
         "This experiment expects nothing, so nothing could break.",
     );
+    let lines = record.source.text.lines().take(super::MOST_LINES).count();
     for expected in digest::by_urgency(record) {
         let warns = digest::only_warns(expected) && expected.verdict == Verdict::Fail;
         let observed = match expected.observed_text.is_empty() {
@@ -24,6 +25,7 @@ pub(super) fn expectations(record: &Record) -> Table {
         };
         let line = match expected.line {
             0 => Cell::number(numbers::DASH.into()),
+            line if line as usize > lines => Cell::number(line.to_string()),
             line => Cell::number(line.to_string()).linked(format!("#line-{line}")),
         };
         table.marked_row(
@@ -54,7 +56,10 @@ fn row_class(verdict: Verdict) -> &'static str {
 }
 
 fn samples(expected: &Expected) -> String {
-    format!("n = {}", numbers::count(expected.samples))
+    match expected.samples {
+        0 => "no samples".into(),
+        n => format!("n = {}", numbers::count(n)),
+    }
 }
 
 fn margin(expected: &Expected, warns: bool) -> String {
@@ -73,6 +78,7 @@ pub(super) fn phases(record: &Record) -> Table {
     let mut table = Table::new(
         "The phases of the run",
         &[
+            "##",
             "Phase",
             "#From",
             "#To",
@@ -87,19 +93,20 @@ pub(super) fn phases(record: &Record) -> Table {
         ],
         "The run had no phase.",
     );
-    for phase in &record.phases {
+    for (n, phase) in record.phases.iter().enumerate() {
         let faults = if phase.fault_text.is_empty() { &phase.faults } else { &phase.fault_text };
         let mut cells = vec![
+            Cell::count(n as u64 + 1),
             Cell::header(&phase.name),
             Cell::number(numbers::clock(phase.start_s)),
             Cell::number(numbers::clock(phase.end_s)),
             Cell::text(&dash_if_empty(faults.join(", "))),
             Cell::count(phase.requests),
             flagged(record, phase, Measure::Success),
-            Cell::measured(phase.goodput, numbers::plain, phase.requests),
+            Cell::measured(phase.goodput, numbers::two, phase.requests),
         ];
         cells.extend(quantiles(&phase.latency));
-        cells[8].class = flag(record, phase, Measure::Latency);
+        cells[9].class = flag(record, phase, Measure::Latency);
         cells.push(Cell::measured(phase.latency.max, numbers::seconds, phase.latency.n));
         table.row(cells);
     }
@@ -156,21 +163,34 @@ pub(super) fn errors(record: &Record) -> Table {
 
 /// The control: what went wrong while nothing was made to go wrong.
 fn control_row(record: &Record, table: &mut Table) {
-    let own: u64 = record.errors.iter().filter(|it| !it.during_fault).map(|it| it.count).sum();
+    let first_fault = record.phases.iter().find(|it| !it.faults.is_empty());
+    let start = |name: &str| record.phases.iter().find(|it| it.name == name).map(|it| it.start_s);
+    let (mut before, mut after) = (0u64, 0u64);
+    for error in record.errors.iter().filter(|it| !it.during_fault) {
+        let aftermath =
+            first_fault.zip(start(&error.phase)).is_some_and(|(fault, at)| at > fault.start_s);
+        *(if aftermath { &mut after } else { &mut before }) += error.count;
+    }
     let requests = digest::requests(record);
-    let share = (requests > 0).then(|| own as f64 / requests as f64);
+    let share = (requests > 0).then(|| (before + after) as f64 / requests as f64);
+    let quiet = record.phases.iter().filter(|it| it.faults.is_empty());
+    let told = match (before, after) {
+        (0, 0) if quiet.map(|it| it.requests).sum::<u64>() == 0 => {
+            "no request was made while no fault was armed".into()
+        }
+        (0, 0) => "the app is well when nobody disturbs it".into(),
+        (0, _) => "all of them after a fault: its aftermath".into(),
+        (_, 0) => "all of them before any fault: look here first".into(),
+        _ => format!("{} before any fault: look there first", numbers::count(before)),
+    };
     table.marked_row(
         "control",
         vec![
             Cell::header("all phases"),
             Cell::text("not caused by any injected fault"),
             Cell::number(numbers::DASH.into()),
-            Cell::text(if own == 0 {
-                "the app is well when nobody disturbs it"
-            } else {
-                "look here first"
-            }),
-            Cell::count(own),
+            Cell::text(&told),
+            Cell::count(before + after),
             Cell::measured(share, numbers::percent, requests),
             Cell::text("no"),
         ],

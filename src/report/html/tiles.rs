@@ -83,7 +83,7 @@ fn of_recovery(record: &Record) -> Tile {
             || "not measured".into(),
             |it| {
                 let words = ledgers::class_words(it);
-                words.split_once(':').map_or(words, |(word, _)| word).to_owned()
+                words.split(':').next().unwrap_or_default().to_owned()
             },
         ),
         limit: expected.map_or_else(|| "no limit".into(), limit_words),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::measure::record::Record;
-use crate::report::{digest, numbers, text, timeline};
+use crate::report::{digest, text, timeline};
 
 use super::paint::Pen;
 
@@ -33,7 +33,7 @@ pub(super) fn draw(record: &Record, pen: Pen, width: usize, out: &mut String) {
     if let Some(recovery) = bracket(record, &scale, width) {
         let _ = writeln!(out, "{:LABEL$}{}", "", pen.plain(&recovery));
     }
-    let legend = format!("▁ {} or less, █ 100 %", numbers::percent(floor));
+    let legend = format!("▁ {:.0} %  █ 100 %", floor * 100.0);
     let _ = writeln!(out, "{:LABEL$}{}\n", "", pen.dim(&legend));
 }
 
