@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 
+use crate::dice::hash_bytes;
 use crate::engine::Decision;
-use crate::exchange::ExchangeKey;
+use crate::exchange::Exchange;
 use crate::measure::{Call, CallEnd, Observation, Recorder};
 use crate::net::Clock;
 
@@ -49,6 +50,7 @@ impl Books {
             key: None,
             retry_after: None,
             bytes: 0,
+            user: None,
         };
         Self {
             call: Some(Box::new(call)),
@@ -67,8 +69,12 @@ impl Books {
         self.clock.now()
     }
 
-    pub(super) fn key(&mut self, key: ExchangeKey) {
-        self.call().key = Some(key.0);
+    /// Who this is about, as far as the request told.
+    pub(super) fn exchange(&mut self, exchange: &Exchange) {
+        let user = exchange.user.as_ref().map(|user| hash_bytes(user.as_bytes()));
+        let call = self.call();
+        call.key = Some(exchange.key.0);
+        call.user = user;
     }
 
     pub(super) fn upstream_called(&mut self) {

@@ -141,7 +141,7 @@ struct Listening {
 impl Running {
     /// Where a dependency's listener is.
     pub fn address(&self, dependency: &str) -> Option<SocketAddr> {
-        self.addresses().find(|(name, _)| **name == *dependency).map(|(_, address)| address)
+        self.addresses().find(|(name, _)| ***name == *dependency).map(|(_, address)| address)
     }
 
     /// All listeners, in the order they were given.

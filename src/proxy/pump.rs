@@ -61,7 +61,7 @@ fn decide(connection: &Connection, passing: &mut Passing) {
         dependency.dialect,
         &dependency.identify,
     );
-    passing.books.key(exchange.key);
+    passing.books.exchange(&exchange);
     passing.books.decision =
         dependency.engine.decide(dependency.clock.now(), &exchange, dependency.dialect);
 }

@@ -10,6 +10,9 @@ use crate::dialect::KINDS;
 use crate::engine::identify::Identify;
 use crate::sim;
 
+/// Documents of a simulated vector store whose file does not say.
+const DOCUMENTS: usize = 200;
+
 impl Lowering<'_> {
     pub(super) fn dependencies(
         &mut self,
@@ -233,7 +236,8 @@ impl Lowering<'_> {
         settings.slots = options.slots.map_or(settings.slots, whole);
         settings.queue_limit = options.queue_limit.map_or(settings.queue_limit, whole);
         settings.answer_tokens = options.answer_tokens.unwrap_or(settings.answer_tokens);
-        settings.documents = options.documents.map_or(settings.documents, whole);
+        let documents = if settings.kind == sim::Kind::Qdrant { DOCUMENTS } else { 0 };
+        settings.documents = options.documents.map_or(documents, whole);
         settings.embedding_dimensions =
             options.dimensions.map_or(settings.embedding_dimensions, whole);
         settings.latency = options.latency.map_or(settings.latency, |time| time.0);
