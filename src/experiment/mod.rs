@@ -1,1 +1,53 @@
-//! experiment.
+//! Conducts an experiment: starts the parts, walks the phases, collects, judges, writes. It parses
+//! no arguments and draws nothing on a terminal.
+
+mod app;
+mod book;
+mod child;
+mod conduct;
+mod environment;
+mod outputs;
+mod progress;
+mod record;
+mod run;
+mod safety;
+mod wait;
+mod world;
+
+pub use self::app::App;
+pub use self::book::Book;
+pub use self::environment::{Address, variables};
+pub use self::outputs::Written;
+pub(crate) use self::outputs::put;
+pub use self::progress::{Event, Progress};
+pub use self::run::{Finished, Options, run};
+pub use self::wait::Target;
+pub use self::world::{Endpoint, Ports, Setup, World};
+
+/// Why an experiment could not be conducted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener could not be opened.
+    #[error("{0}")]
+    Listen(String),
+    /// The app could not be started, or did not answer in time.
+    #[error("{0}")]
+    App(String),
+    /// A result could not be written.
+    #[error("`{path}` cannot be written: {source}")]
+    Write { path: String, source: std::io::Error },
+    /// The plan lacks something that a run needs.
+    #[error("{0}")]
+    Plan(String),
+}
+
+/// What the person at the keyboard asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Stop {
+    #[default]
+    No,
+    /// Disarm, finish, write the report.
+    Soon,
+    /// Write what there is, now.
+    Now,
+}

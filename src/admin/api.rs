@@ -1,0 +1,247 @@
+//! The routes of the admin API and what they read and answer.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use super::Control;
+use crate::engine::{Arming, Tally};
+use crate::units::{Percent, Ramp, Span};
+
+/// What `POST /v1/faults/NAME/arm` takes; every part is optional.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmRequest {
+    /// In place of the fault's own percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Percent>,
+    /// When it ends by itself.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Span>,
+    /// Who armed it, for the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What `GET /v1/status` answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub name: String,
+    pub version: String,
+    pub uptime_s: f64,
+    pub dependencies: Vec<DependencyStatus>,
+    pub faults: Vec<FaultStatus>,
+}
+
+/// A dependency as the proxy serves it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DependencyStatus {
+    pub name: String,
+    pub kind: String,
+    /// The URL that apps use.
+    pub listen: String,
+    pub upstream: String,
+}
+
+/// A fault, armed or not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FaultStatus {
+    pub name: String,
+    pub target: String,
+    pub armed: bool,
+    /// Seconds until it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_in_s: Option<f64>,
+    pub tally: Tally,
+}
+
+/// All routes.
+pub(super) fn router(control: Arc<Control>) -> Router {
+    Router::new()
+        .route("/", get(front))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(status))
+        .route("/v1/faults", get(faults))
+        .route("/v1/faults/{name}/arm", post(arm))
+        .route("/v1/faults/{name}/disarm", post(disarm))
+        .route("/v1/stop", post(stop))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such path; see `GET /`"))
+        .layer(middleware::from_fn(same_site))
+        .with_state(control)
+}
+
+/// Keeps web pages out: a page in a browser on this machine must not be able to arm faults, by a
+/// form or by a name that resolves to loopback.
+async fn same_site(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
+        return problem(StatusCode::FORBIDDEN, "the admin API does not talk to web pages");
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if !is_plain_host(host) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "call the admin API by an IP address, `localhost` or a name without dots",
+        );
+    }
+    next.run(request).await
+}
+
+/// An IP address, localhost, or a single-label name as containers have.
+fn is_plain_host(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.chars().all(|c| c.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.parse::<std::net::IpAddr>().is_ok() || (!name.is_empty() && !name.contains('.'))
+}
+
+async fn front() -> &'static str {
+    "brownout admin API\n\
+     GET  /healthz  /readyz  /metrics  /v1/status  /v1/faults\n\
+     POST /v1/faults/NAME/arm      {\"percent\": 20, \"for\": \"5m\"}  (both optional)\n\
+     POST /v1/faults/NAME/disarm\n\
+     POST /v1/stop                 disarms everything\n"
+}
+
+async fn metrics(State(control): State<Arc<Control>>) -> Response {
+    let content = (header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([content], control.metrics.encode(&control.engine)).into_response()
+}
+
+async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
+    Json(Status {
+        name: control.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: control.clock.now().as_secs_f64(),
+        dependencies: control.dependencies.clone(),
+        faults: fault_list(&control),
+    })
+}
+
+async fn faults(State(control): State<Arc<Control>>) -> Json<Vec<FaultStatus>> {
+    Json(fault_list(&control))
+}
+
+fn fault_list(control: &Control) -> Vec<FaultStatus> {
+    let now = control.clock.now();
+    control.engine.expire(now);
+    let armed = control.engine.armed();
+    control
+        .engine
+        .tallies()
+        .into_iter()
+        .map(|(name, tally)| {
+            let arming = armed.iter().find(|(other, _)| *other == name).map(|(_, arming)| arming);
+            FaultStatus {
+                target: control.engine.target_text(&name).unwrap_or_default(),
+                armed: arming.is_some(),
+                ends_in_s: arming
+                    .and_then(|arming| arming.until)
+                    .map(|until| until.saturating_sub(now).as_secs_f64()),
+                name: name.to_string(),
+                tally,
+            }
+        })
+        .collect()
+}
+
+async fn arm(
+    State(control): State<Arc<Control>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Response {
+    let request = match read_arm(&headers, &body) {
+        Ok(request) => request,
+        Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
+    };
+    let now = control.clock.now();
+    let lease = request.lease.map(|lease| lease.0).or(control.lease);
+    if let (Some(longest), Some(lease)) = (control.longest, lease)
+        && lease > longest
+    {
+        let reason = format!("`for` may be at most {} (safety.max_duration)", Span(longest));
+        return problem(StatusCode::BAD_REQUEST, &reason);
+    }
+    let arming = Arming {
+        percent: request.percent.map(|percent| Ramp { from: percent.0, to: percent.0 }),
+        from: now,
+        until: lease.map(|lease| now + lease),
+    };
+    match control.engine.arm(&name, arming) {
+        Ok(()) => {
+            tracing::info!(fault = name, by = request.by.as_deref(), "armed");
+            Json(fault_list(&control).into_iter().find(|fault| fault.name == name)).into_response()
+        }
+        Err(reason) => problem(StatusCode::NOT_FOUND, &reason),
+    }
+}
+
+fn read_arm(headers: &HeaderMap, body: &[u8]) -> Result<ArmRequest, String> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(ArmRequest::default());
+    }
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind.as_bytes().starts_with(b"application/json") || kind.as_bytes().starts_with(b"application/x-www-form"));
+    if !json {
+        return Err("send the body as application/json".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        format!("the body is not {{\"percent\": 20, \"for\": \"5m\", \"by\": \"name\"}}: {error}")
+    })
+}
+
+async fn disarm(State(control): State<Arc<Control>>, Path(name): Path<String>) -> Response {
+    if !control.engine.tallies().iter().any(|(known, _)| **known == *name) {
+        return problem(StatusCode::NOT_FOUND, &format!("there is no fault `{name}`"));
+    }
+    let was_armed = control.engine.disarm(&name);
+    tracing::info!(fault = name, was_armed, "disarmed");
+    Json(fault_list(&control).into_iter().find(|fault| fault.name == name)).into_response()
+}
+
+async fn stop(State(control): State<Arc<Control>>) -> Json<Vec<FaultStatus>> {
+    control.engine.disarm_all();
+    tracing::info!("everything disarmed");
+    Json(fault_list(&control))
+}
+
+fn problem(status: StatusCode, reason: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": reason }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_hosts_may_call() {
+        for good in ["127.0.0.1:8474", "localhost:8474", "[::1]:8474", "brownout:8474", "localhost"] {
+            assert!(is_plain_host(good), "{good}");
+        }
+        for bad in ["evil.example:8474", "rebind.attacker.test", ""] {
+            assert!(!is_plain_host(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn arm_bodies_name_the_right_form() {
+        let headers = HeaderMap::new();
+        assert!(read_arm(&headers, b"").unwrap().percent.is_none());
+        let request = read_arm(&headers, br#"{"percent": 20, "for": "5m"}"#).unwrap();
+        assert_eq!(request.lease.unwrap().0.as_secs(), 300);
+        let reason = read_arm(&headers, br#"{"for": 5}"#).unwrap_err();
+        assert!(reason.contains("5 what?"), "{reason}");
+    }
+}

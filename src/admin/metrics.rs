@@ -1,0 +1,167 @@
+//! Counters for Prometheus, fed by the same observations as the results.
+
+use std::fmt::Write as _;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::engine::Engine;
+use crate::measure::{Call, CallEnd, Observation, Sample};
+
+/// The bounds that OpenTelemetry gives for durations of generative AI clients, in seconds.
+const DURATION_BOUNDS: [f64; 14] =
+    [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+
+#[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
+struct CallLabels {
+    dependency: String,
+    status: String,
+    ended: String,
+}
+
+#[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
+struct DependencyLabels {
+    dependency: String,
+}
+
+#[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
+struct OutcomeLabels {
+    outcome: String,
+}
+
+type DurationFamily<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    calls: Family<CallLabels, Counter>,
+    time_to_head: DurationFamily<DependencyLabels>,
+    requests: Family<OutcomeLabels, Counter>,
+    ttft: DurationFamily<OutcomeLabels>,
+}
+
+fn durations() -> Histogram {
+    Histogram::new(DURATION_BOUNDS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("brownout");
+        let calls = Family::default();
+        registry.register("calls", "Calls of the app to a dependency", calls.clone());
+        let time_to_head: DurationFamily<_> = Family::new_with_constructor(durations);
+        registry.register_with_unit(
+            "call_time_to_head",
+            "Time from a call's start to the head of its answer",
+            Unit::Seconds,
+            time_to_head.clone(),
+        );
+        let requests = Family::default();
+        registry.register("requests", "Requests of the load driver by outcome", requests.clone());
+        let ttft: DurationFamily<_> = Family::new_with_constructor(durations);
+        registry.register_with_unit(
+            "request_time_to_first_token",
+            "Time from a request's start to its first content",
+            Unit::Seconds,
+            ttft.clone(),
+        );
+        Self { registry: Mutex::new(registry), calls, time_to_head, requests, ttft }
+    }
+}
+
+impl Metrics {
+    /// Counts an observation.
+    pub fn observe(&self, observation: &Observation) {
+        match observation {
+            Observation::Call(call) => self.call(call),
+            Observation::Sample(sample) => self.sample(sample),
+            Observation::Decision(_) => {}
+        }
+    }
+
+    fn call(&self, call: &Call) {
+        let labels = CallLabels {
+            dependency: call.dependency.to_string(),
+            status: call.status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
+            ended: ended(call.ended).to_owned(),
+        };
+        self.calls.get_or_create(&labels).inc();
+        if let Some(head) = call.head {
+            let labels = DependencyLabels { dependency: labels.dependency };
+            let time = head.saturating_sub(call.at).as_secs_f64();
+            self.time_to_head.get_or_create(&labels).observe(time);
+        }
+    }
+
+    fn sample(&self, sample: &Sample) {
+        let labels = OutcomeLabels { outcome: sample.outcome.as_str().to_owned() };
+        self.requests.get_or_create(&labels).inc();
+        if let Some(first) = sample.first_token {
+            let time = first.saturating_sub(sample.issued).as_secs_f64();
+            self.ttft.get_or_create(&labels).observe(time);
+        }
+    }
+
+    /// Everything as OpenMetrics text; fault counts are read from the engine.
+    pub fn encode(&self, engine: &Engine) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry.lock()).is_err() {
+            return String::from("# EOF\n");
+        }
+        text.truncate(text.trim_end().trim_end_matches("# EOF").len());
+        write_faults(&mut text, engine);
+        text.push_str("# EOF\n");
+        text
+    }
+}
+
+/// The engine keeps its own exact tallies; they are written as they stand.
+fn write_faults(text: &mut String, engine: &Engine) {
+    let tallies = engine.tallies();
+    let armed = engine.armed();
+    let _ = writeln!(text, "# HELP brownout_fault_armed Whether a fault is armed.");
+    let _ = writeln!(text, "# TYPE brownout_fault_armed gauge");
+    for (name, _) in &tallies {
+        let is_armed = u8::from(armed.iter().any(|(other, _)| other == name));
+        let _ = writeln!(text, "brownout_fault_armed{{fault=\"{}\"}} {is_armed}", escaped(name));
+    }
+    let _ = writeln!(text, "# HELP brownout_fault_exchanges Exchanges by how far a fault got with them.");
+    let _ = writeln!(text, "# TYPE brownout_fault_exchanges counter");
+    for (name, tally) in &tallies {
+        let stages = [
+            ("armed", tally.armed),
+            ("matched", tally.matched),
+            ("selected", tally.selected),
+            ("hit", tally.hit),
+            ("impossible", tally.impossible),
+        ];
+        for (stage, count) in stages {
+            let _ = writeln!(
+                text,
+                "brownout_fault_exchanges_total{{fault=\"{}\",stage=\"{stage}\"}} {count}",
+                escaped(name)
+            );
+        }
+    }
+}
+
+/// A label value as OpenMetrics wants it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn ended(end: CallEnd) -> &'static str {
+    match end {
+        CallEnd::ClientGone => "client_gone",
+        CallEnd::Complete => "complete",
+        CallEnd::Injected => "injected",
+        CallEnd::UpstreamCut => "upstream_cut",
+        CallEnd::UpstreamFailed => "upstream_failed",
+    }
+}

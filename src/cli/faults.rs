@@ -1,0 +1,97 @@
+//! `faults`: lists the kinds of fault and the ready-made profiles, or explains one.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::FaultsArgs;
+use super::{Failed, exit, terminal};
+use crate::config::profile;
+use crate::fault::{KINDS, Kind};
+
+pub(crate) fn run(args: FaultsArgs) -> Result<u8, Failed> {
+    let text = match &args.name {
+        None if args.json => pretty(&listing()),
+        None => list(),
+        Some(name) => match KINDS.iter().find(|kind| kind.name == name) {
+            Some(kind) if args.json => pretty(&(kind.schema)().to_value()),
+            Some(kind) => explain(kind),
+            None => explain_profile(name, args.json)?,
+        },
+    };
+    terminal::out(&text)?;
+    Ok(exit::PASS)
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn listing() -> Value {
+    let kinds: Vec<Value> = KINDS
+        .iter()
+        .map(|kind| json!({ "name": kind.name, "summary": kind.summary, "example": kind.example }))
+        .collect();
+    let profiles: Vec<Value> = profile::all()
+        .map(|profile| json!({ "name": profile.name, "summary": profile.summary() }))
+        .collect();
+    json!({ "effects": kinds, "profiles": profiles })
+}
+
+fn list() -> String {
+    let mut text = String::from("Effects: keys of a fault, several may stand together\n");
+    for kind in KINDS {
+        let _ = writeln!(text, "  {:<14} {}", kind.name, kind.summary);
+    }
+    text.push_str("\nProfiles: ready-made faults, taken up by `use: NAME`\n");
+    for profile in profile::all() {
+        let _ = writeln!(text, "  {:<32} {}", profile.name, profile.summary());
+    }
+    text.push_str("\nExplain one: brownout faults truncate\n");
+    text
+}
+
+fn explain(kind: &Kind) -> String {
+    let schema = (kind.schema)().to_value();
+    let mut text = format!("{}: {}\n", kind.name, kind.summary);
+    if let Some(description) = schema.get("description").and_then(Value::as_str) {
+        let _ = write!(text, "\n{description}\n");
+    }
+    let _ = write!(text, "\nExample\n  faults:\n    my-fault:\n      target: llm\n      {}: {}\n", kind.name, kind.example);
+    text.push_str("\nOptions\n");
+    let options = schema.get("properties").and_then(Value::as_object);
+    for (name, option) in options.into_iter().flatten() {
+        let description = option.get("description").and_then(Value::as_str).unwrap_or_default();
+        let mut lines = description.lines();
+        let _ = writeln!(text, "  {name:<28} {}", lines.next().unwrap_or_default());
+        for line in lines {
+            let _ = writeln!(text, "  {:<28} {line}", "");
+        }
+    }
+    let using: Vec<&str> = profile::all()
+        .filter(|profile| profile.uses(kind.name))
+        .map(|profile| profile.name)
+        .collect();
+    if !using.is_empty() {
+        let _ = write!(text, "\nProfiles with it\n  {}\n", using.join("\n  "));
+    }
+    text
+}
+
+fn explain_profile(name: &str, json: bool) -> Result<String, Failed> {
+    let Some(profile) = profile::find(name) else {
+        let known = KINDS.iter().map(|kind| kind.name).chain(profile::all().map(|one| one.name));
+        let near = known.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        return Err(Failed::usage(format!("there is no fault or profile `{name}`{hint} `brownout faults` lists them")));
+    };
+    if json {
+        return Ok(pretty(&json!({ "name": profile.name, "yaml": profile.text })));
+    }
+    Ok(format!(
+        "# {}\n{}\n# In a file:\n#   faults:\n#     my-fault: {{ use: {}, target: llm }}\n",
+        profile.name,
+        profile.text.trim_end(),
+        profile.name
+    ))
+}

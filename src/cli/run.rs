@@ -1,0 +1,134 @@
+//! `run`: an experiment from a file.
+
+use super::args::{OutArgs, RunArgs};
+use super::{Failed, exit, inputs, progress, signals, terminal};
+use crate::config::plan::Plan;
+use crate::dice::Dice;
+use crate::experiment::{self, App, Finished, Options, Ports, Progress, Target};
+use crate::report;
+
+pub(crate) fn run(args: RunArgs) -> Result<u8, Failed> {
+    let mut file = args.file.clone();
+    if let Some(app) = &args.app {
+        file.sets.push(format!("workload.app={app}"));
+    }
+    let plan = inputs::load(&file)?;
+    let seed = args.seed.or(plan.seed).unwrap_or_else(Dice::fresh_seed);
+    let wait_for = args.wait_for.as_deref().map(Target::parse).transpose().map_err(Failed::usage)?;
+    let setup = Conduct {
+        seed,
+        ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
+        app: args.exec.clone().map_or(App::Elsewhere, App::Exec),
+        wait_for,
+        wait_timeout: args.wait_timeout.0,
+        admin: args.admin,
+        allow_public: args.allow_public,
+        reproduce: reproduce(&args, &plan, seed),
+    };
+    let finished = conduct(plan, setup, &args.out)?;
+    Ok(exit_code(&finished))
+}
+
+/// What a run is made with besides its plan.
+pub(crate) struct Conduct {
+    pub(crate) seed: u64,
+    pub(crate) ports: Ports,
+    pub(crate) app: App,
+    pub(crate) wait_for: Option<Target>,
+    pub(crate) wait_timeout: std::time::Duration,
+    pub(crate) admin: Option<std::net::SocketAddr>,
+    pub(crate) allow_public: bool,
+    pub(crate) reproduce: String,
+}
+
+/// Conducts a run, shows its progress, prints its summary.
+pub(crate) fn conduct(mut plan: Plan, setup: Conduct, out: &OutArgs) -> Result<Finished, Failed> {
+    if let Some(folder) = &out.out {
+        plan.outputs.dir.clone_from(folder);
+    }
+    let runtime = terminal::runtime()?;
+    let finished = runtime.block_on(async {
+        let (progress, events) = Progress::channel();
+        let shown = tokio::spawn(progress::show(events, out.progress));
+        let options = Options {
+            seed: setup.seed,
+            ports: setup.ports,
+            app: setup.app,
+            wait_for: setup.wait_for,
+            wait_timeout: setup.wait_timeout,
+            admin: setup.admin,
+            allow_public: setup.allow_public,
+            reproduce: setup.reproduce,
+            stop: signals::watch(),
+            progress,
+        };
+        let finished = experiment::run(plan, options).await;
+        let _ = shown.await;
+        finished
+    });
+    // Tasks that still hold sockets end with the runtime; nothing is waited for.
+    runtime.shutdown_background();
+    let finished = finished.map_err(failed)?;
+    summary(&finished, out)?;
+    Ok(finished)
+}
+
+fn failed(error: experiment::Error) -> Failed {
+    match error {
+        experiment::Error::Plan(_) => Failed::usage(error.to_string()),
+        other => Failed::run(other.to_string()),
+    }
+}
+
+fn summary(finished: &Finished, out: &OutArgs) -> Result<(), Failed> {
+    if out.json {
+        return terminal::out(&report::json(&finished.record));
+    }
+    let style = report::Style {
+        color: terminal::stdout_has_colour(),
+        ascii: out.ascii,
+        ..report::Style::default()
+    };
+    let mut text = report::terminal(&finished.record, style);
+    text.push_str(&format!("report   {}\n", finished.written.html.display()));
+    text.push_str(&format!("again    {}\n", finished.record.reproduce));
+    terminal::out(&text)?;
+    if std::env::var_os("GITHUB_ACTIONS").is_some() {
+        terminal::out(&report::annotations(&finished.record))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn exit_code(finished: &Finished) -> u8 {
+    u8::try_from(finished.record.exit_code).unwrap_or(exit::COULD_NOT_RUN)
+}
+
+fn reproduce(args: &RunArgs, plan: &Plan, seed: u64) -> String {
+    let mut command = format!("brownout run {} --seed {seed}", quoted(&plan.source_name));
+    if let Some(profile) = &args.file.profile {
+        command.push_str(&format!(" --profile {}", quoted(profile)));
+    }
+    for set in &args.file.sets {
+        command.push_str(&format!(" --set {}", quoted(set)));
+    }
+    if let Some(exec) = &args.exec {
+        command.push_str(&format!(" --exec {}", quoted(exec)));
+    }
+    if let Some(wait) = &args.wait_for {
+        command.push_str(&format!(" --wait-for {}", quoted(wait)));
+    }
+    if let Some(app) = &args.app {
+        command.push_str(&format!(" --app {}", quoted(app)));
+    }
+    command
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

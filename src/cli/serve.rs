@@ -1,0 +1,114 @@
+//! `serve`: the proxy alone, with its admin API, until told to stop.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::ServeArgs;
+use super::{Failed, exit, inputs, signals, terminal};
+use crate::admin::Admin;
+use crate::dice::Dice;
+use crate::engine::Arming;
+use crate::experiment::{Ports, Setup, World};
+use crate::units::Span;
+
+/// How often leases are looked at.
+const LEASE_TICK: Duration = Duration::from_millis(50);
+
+pub(crate) fn run(args: ServeArgs) -> Result<u8, Failed> {
+    let mut plan = inputs::load(&args.file)?;
+    if !args.admin.ip().is_loopback() && !args.allow_remote_admin {
+        return Err(Failed::usage(format!(
+            "the admin API at {} could be called by anyone who reaches it; use 127.0.0.1, or say --allow-remote-admin",
+            args.admin
+        )));
+    }
+    let lease = read_lease(&args.lease)?;
+    let seed = args.seed.or(plan.seed).unwrap_or_else(Dice::fresh_seed);
+    let journal = args.out.as_ref().map(|folder| folder.join(&plan.outputs.decisions));
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Failed::run(format!("`{}` cannot be made: {error}", folder.display())))?;
+    }
+    terminal::runtime()?.block_on(async {
+        let setup = Setup {
+            seed,
+            ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
+            journal: journal.as_deref(),
+            mark: args.mark,
+            ..Setup::default()
+        };
+        let world = World::start(&mut plan, setup).await.map_err(|error| Failed::run(error.to_string()))?;
+        for fault in &args.arm {
+            let from = world.clock.now();
+            let arming = Arming { percent: None, from, until: lease.map(|lease| from + lease) };
+            world.engine.arm(fault, arming).map_err(Failed::usage)?;
+        }
+        let admin = Admin::start(args.admin, world.control(lease))
+            .await
+            .map_err(|error| Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin)))?;
+        announce(&world, &admin, &args, seed)?;
+        tokio::select! {
+            () = signals::wait_for_one() => {}
+            () = expire_leases(&world) => {}
+        }
+        world.close().await;
+        Ok(exit::PASS)
+    })
+}
+
+async fn expire_leases(world: &World) {
+    let mut tick = tokio::time::interval(LEASE_TICK);
+    loop {
+        tick.tick().await;
+        world.engine.expire(world.clock.now());
+    }
+}
+
+fn read_lease(text: &str) -> Result<Option<Duration>, Failed> {
+    match text {
+        "forever" => Ok(None),
+        text => text
+            .parse::<Span>()
+            .map(|span| Some(span.0))
+            .map_err(|error| Failed::usage(format!("--for: {error}, or `forever`"))),
+    }
+}
+
+fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result<(), Failed> {
+    if args.print.is_some() {
+        let dependencies: serde_json::Map<String, serde_json::Value> = world
+            .endpoints
+            .iter()
+            .map(|end| {
+                let url = format!("http://{}", end.listen);
+                (end.name.to_string(), json!({ "listen": url, "kind": end.kind, "upstream": end.upstream }))
+            })
+            .collect();
+        let env: serde_json::Map<String, serde_json::Value> =
+            world.variables().into_iter().map(|(name, value)| (name, value.into())).collect();
+        let line = json!({
+            "admin": format!("http://{}", admin.address),
+            "dependencies": dependencies,
+            "env": env,
+            "seed": seed,
+        });
+        return terminal::out(&format!("{line}\n"));
+    }
+    let mut text = String::new();
+    for end in &world.endpoints {
+        text.push_str(&format!("  {:<14} http://{}  ->  {}\n", end.name, end.listen, end.upstream));
+    }
+    text.push_str(&format!("  {:<14} http://{}   seed {seed}\n\n", "admin", admin.address));
+    for (name, value) in world.variables() {
+        text.push_str(&format!("export {name}={value}\n"));
+    }
+    let armed = world.engine.armed();
+    if armed.is_empty() {
+        text.push_str("\nnothing is armed; arm a fault with: brownout arm NAME --for 5m\n");
+    } else {
+        let names: Vec<&str> = armed.iter().map(|(name, _)| &**name).collect();
+        text.push_str(&format!("\narmed: {} · everything off: brownout stop\n", names.join(", ")));
+    }
+    terminal::out(&text)
+}

@@ -1,0 +1,71 @@
+//! What commands say, and where: results on stdout, everything else on stderr.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use tracing_subscriber::EnvFilter;
+
+use super::Failed;
+
+/// Logs go to stderr; BROWNOUT_LOG is a tracing filter, -v and -vv are short for the usual ones.
+pub(crate) fn set_up_logs(verbose: u8) {
+    let usual = match verbose {
+        0 => "brownout=warn",
+        1 => "brownout=info",
+        _ => "brownout=trace",
+    };
+    let filter =
+        EnvFilter::try_from_env("BROWNOUT_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(false)
+        .try_init();
+    // A second set-up (in tests) keeps the first.
+    drop(logs);
+}
+
+/// Prints to stdout. A closed pipe (`| head`) ends the command quietly.
+pub(crate) fn out(text: &str) -> Result<(), Failed> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failed::run(format!("stdout cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints to stderr.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Prints an error; diagnostics that render themselves begin with `error:` already.
+pub(crate) fn error(message: &str) {
+    let message = message.trim_end();
+    if message.is_empty() {
+        return;
+    }
+    if message.starts_with("error:") || message.contains("\nerror:") {
+        note(message);
+    } else {
+        note(&format!("error: {message}"));
+    }
+}
+
+/// Whether stdout shows colours.
+pub(crate) fn stdout_has_colour() -> bool {
+    !matches!(
+        anstream::AutoStream::choice(&std::io::stdout()),
+        anstream::ColorChoice::Never
+    )
+}
+
+/// The runtime that commands run on.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failed> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::run(format!("no runtime: {error}")))
+}

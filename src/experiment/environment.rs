@@ -1,0 +1,73 @@
+//! The variables that point an app at the proxy, by the conventions of each client library.
+
+use std::net::SocketAddr;
+
+/// A dependency as the app reaches it.
+#[derive(Clone, Debug)]
+pub struct Address<'a> {
+    pub name: &'a str,
+    pub kind: &'a str,
+    pub listen: SocketAddr,
+}
+
+/// The variables for all dependencies, in a stable order. The first dependency of a kind gets the
+/// well-known names; each gets `BROWNOUT_<NAME>_URL`.
+pub fn variables(dependencies: &[Address<'_>]) -> Vec<(String, String)> {
+    let mut variables: Vec<(String, String)> = Vec::new();
+    let mut set = |name: String, value: String| {
+        if !variables.iter().any(|(known, _)| *known == name) {
+            variables.push((name, value));
+        }
+    };
+    for dependency in dependencies {
+        let url = format!("http://{}", dependency.listen);
+        set(format!("BROWNOUT_{}_URL", shouted(dependency.name)), url.clone());
+        for (name, path) in well_known(dependency.kind, dependency.name) {
+            set((*name).to_owned(), format!("{url}{path}"));
+        }
+    }
+    variables
+}
+
+/// Names and the path that the client expects behind the origin.
+fn well_known(kind: &str, name: &str) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        "openai" if name.starts_with("embed") => &[
+            ("OPENAI_EMBEDDINGS_BASE_URL", "/v1"),
+            ("EMBEDDINGS_BASE_URL", "/v1"),
+            ("OPENAI_BASE_URL", "/v1"),
+            ("OPENAI_API_BASE", "/v1"),
+        ],
+        "openai" => &[("OPENAI_BASE_URL", "/v1"), ("OPENAI_API_BASE", "/v1")],
+        "azure-openai" => &[("AZURE_OPENAI_ENDPOINT", "")],
+        "qdrant" => &[("QDRANT_URL", "")],
+        _ => &[],
+    }
+}
+
+/// `my-llm` as `MY_LLM`.
+fn shouted(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_kind_gets_the_well_known_names() {
+        let listen = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let variables = variables(&[
+            Address { name: "llm", kind: "openai", listen: listen(4001) },
+            Address { name: "embeddings", kind: "openai", listen: listen(4002) },
+            Address { name: "my-vectors", kind: "qdrant", listen: listen(4003) },
+        ]);
+        let value = |name: &str| {
+            variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("OPENAI_BASE_URL"), Some("http://127.0.0.1:4001/v1"));
+        assert_eq!(value("EMBEDDINGS_BASE_URL"), Some("http://127.0.0.1:4002/v1"));
+        assert_eq!(value("QDRANT_URL"), Some("http://127.0.0.1:4003"));
+        assert_eq!(value("BROWNOUT_MY_VECTORS_URL"), Some("http://127.0.0.1:4003"));
+    }
+}

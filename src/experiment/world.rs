@@ -1,0 +1,211 @@
+//! The parts that stand before any load: simulated dependencies, engine, proxy, books.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::{Address, Book, Error, variables};
+use crate::admin::{Control, DependencyStatus, Metrics};
+use crate::config::plan::{Dependency, Plan, Upstream};
+use crate::dialect;
+use crate::engine::{Engine, Rule};
+use crate::measure::{Ledger, Recorder};
+use crate::net::{Clock, RealClock};
+use crate::proxy::{self, Proxy};
+use crate::sim::Sim;
+
+/// Observations that may wait to be counted; beyond this they are dropped, and the run says so.
+const TAP_CAPACITY: usize = 1 << 17;
+
+/// How long open exchanges may take to end when the proxy is shut.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// A dependency as the proxy serves it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub name: Arc<str>,
+    pub kind: String,
+    pub listen: SocketAddr,
+    /// The upstream's origin, or `simulator`.
+    pub upstream: String,
+    pub region: Option<String>,
+}
+
+/// What to do about listening ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ports {
+    /// The file's; a taken one is an error.
+    #[default]
+    AsWritten,
+    /// Free ones.
+    Free,
+}
+
+/// The running parts.
+#[derive(Debug)]
+pub struct World {
+    pub clock: Arc<dyn Clock>,
+    pub engine: Arc<Engine>,
+    pub recorder: Recorder,
+    pub metrics: Arc<Metrics>,
+    pub book: Arc<Book>,
+    pub endpoints: Vec<Endpoint>,
+    name: String,
+    longest: Option<Duration>,
+    proxy: proxy::Running,
+    /// Ends with the world.
+    _sims: Vec<Sim>,
+    collector: JoinHandle<()>,
+    end: watch::Sender<bool>,
+}
+
+/// What a world is made with besides the plan.
+#[derive(Debug, Default)]
+pub struct Setup<'a> {
+    pub seed: u64,
+    pub ports: Ports,
+    pub ledger: Option<Ledger>,
+    /// The file for decision lines.
+    pub journal: Option<&'a std::path::Path>,
+    /// Mark made-up answers with `x-brownout-fault`.
+    pub mark: bool,
+}
+
+impl World {
+    /// Starts the parts. The rules are taken out of the plan.
+    pub async fn start(plan: &mut Plan, setup: Setup<'_>) -> Result<Self, Error> {
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        let (recorder, tap) = Recorder::channel(TAP_CAPACITY);
+        let rules: Vec<Rule> = std::mem::take(&mut plan.rules);
+        let engine = Arc::new(Engine::new(setup.seed, rules, recorder.clone()));
+        if let Some(share) = plan.safety.max_affected {
+            engine.limit_affected(share);
+        }
+        let metrics = Arc::new(Metrics::default());
+        let book = Book::open(setup.ledger, Arc::clone(&metrics), setup.journal).map_err(|source| {
+            let path = setup.journal.map(|path| path.display().to_string()).unwrap_or_default();
+            Error::Write { path, source }
+        })?;
+        let book = Arc::new(book);
+
+        let mut sims = Vec::new();
+        let mut listeners = Vec::new();
+        for dependency in &plan.dependencies {
+            let upstream = start_upstream(dependency, &clock, &mut sims).await?;
+            listeners.push(proxy::Listener {
+                name: Arc::clone(&dependency.name),
+                dialect: dialect::by_kind(&dependency.kind)
+                    .ok_or_else(|| Error::Plan(format!("`{}` is no kind", dependency.kind)))?,
+                listen: address_for(dependency, setup.ports),
+                upstream,
+                identify: plan.identify.clone(),
+            });
+        }
+        let options = proxy::Options { mark: setup.mark, ..proxy::Options::default() };
+        let proxy =
+            Proxy::start(listeners, Arc::clone(&engine), recorder.clone(), Arc::clone(&clock), options)
+                .await
+                .map_err(|error| Error::Listen(error.to_string()))?;
+        let endpoints = plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
+        let (end, ended) = watch::channel(false);
+        let collector = tokio::spawn(Arc::clone(&book).collect(tap, ended));
+        Ok(Self {
+            clock,
+            engine,
+            recorder,
+            metrics,
+            book,
+            endpoints,
+            name: plan.name.clone(),
+            longest: plan.safety.max_duration,
+            proxy,
+            _sims: sims,
+            collector,
+            end,
+        })
+    }
+
+    /// The variables that point an app at this proxy.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let addresses: Vec<Address<'_>> = self
+            .endpoints
+            .iter()
+            .map(|end| Address { name: &end.name, kind: &end.kind, listen: end.listen })
+            .collect();
+        variables(&addresses)
+    }
+
+    /// What the admin API controls.
+    pub fn control(&self, lease: Option<Duration>) -> Arc<Control> {
+        Arc::new(Control {
+            engine: Arc::clone(&self.engine),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            name: self.name.clone(),
+            dependencies: self
+                .endpoints
+                .iter()
+                .map(|end| DependencyStatus {
+                    name: end.name.to_string(),
+                    kind: end.kind.clone(),
+                    listen: format!("http://{}", end.listen),
+                    upstream: end.upstream.clone(),
+                })
+                .collect(),
+            lease,
+            longest: self.longest,
+        })
+    }
+
+    /// Shuts the proxy and closes the books; what was observed is all in them afterwards.
+    pub async fn close(self) -> Arc<Book> {
+        self.engine.disarm_all();
+        self.proxy.drain(DRAIN).await;
+        let _ = self.end.send(true);
+        let _ = self.collector.await;
+        self.book
+    }
+}
+
+async fn start_upstream(
+    dependency: &Dependency,
+    clock: &Arc<dyn Clock>,
+    sims: &mut Vec<Sim>,
+) -> Result<url::Url, Error> {
+    match &dependency.upstream {
+        Upstream::Url(url) => Ok(url.clone()),
+        Upstream::Simulate(settings) => {
+            let free = SocketAddr::from(([127, 0, 0, 1], 0));
+            let failed = |error: std::io::Error| {
+                Error::Listen(format!("the simulator of `{}` cannot listen: {error}", dependency.name))
+            };
+            let sim = Sim::start(free, settings.clone(), Arc::clone(clock)).await.map_err(failed)?;
+            let url = format!("http://{}", sim.address());
+            sims.push(sim);
+            url.parse().map_err(|error| Error::Plan(format!("{url}: {error}")))
+        }
+    }
+}
+
+fn address_for(dependency: &Dependency, ports: Ports) -> SocketAddr {
+    match ports {
+        Ports::AsWritten => dependency.listen,
+        Ports::Free => SocketAddr::new(dependency.listen.ip(), 0),
+    }
+}
+
+fn endpoint(dependency: &Dependency, proxy: &proxy::Running) -> Endpoint {
+    Endpoint {
+        name: Arc::clone(&dependency.name),
+        kind: dependency.kind.clone(),
+        listen: proxy.address(&dependency.name).unwrap_or(dependency.listen),
+        upstream: match &dependency.upstream {
+            Upstream::Simulate(_) => "simulator".to_owned(),
+            Upstream::Url(url) => url.origin().ascii_serialization(),
+        },
+        region: dependency.region.clone(),
+    }
+}
