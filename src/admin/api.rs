@@ -114,7 +114,8 @@ async fn front() -> &'static str {
 }
 
 async fn metrics(State(control): State<Arc<Control>>) -> Response {
-    let content = (header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let content =
+        (header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([content], control.metrics.encode(&control.engine)).into_response()
 }
 
@@ -143,7 +144,7 @@ fn fault_list(control: &Control) -> Vec<FaultStatus> {
         .map(|(name, tally)| {
             let arming = armed.iter().find(|(other, _)| *other == name).map(|(_, arming)| arming);
             FaultStatus {
-                target: control.engine.target_text(&name).unwrap_or_default(),
+                target: target_of(control, &name),
                 armed: arming.is_some(),
                 ends_in_s: arming
                     .and_then(|arming| arming.until)
@@ -153,6 +154,11 @@ fn fault_list(control: &Control) -> Vec<FaultStatus> {
             }
         })
         .collect()
+}
+
+fn target_of(control: &Control, fault: &str) -> String {
+    let rule = control.engine.rules().find(|rule| &*rule.name == fault);
+    rule.map(|rule| rule.target_text.clone()).unwrap_or_default()
 }
 
 async fn arm(
@@ -191,9 +197,10 @@ fn read_arm(headers: &HeaderMap, body: &[u8]) -> Result<ArmRequest, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(ArmRequest::default());
     }
-    let json = headers
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|kind| kind.as_bytes().starts_with(b"application/json") || kind.as_bytes().starts_with(b"application/x-www-form"));
+    let json = headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
+        kind.as_bytes().starts_with(b"application/json")
+            || kind.as_bytes().starts_with(b"application/x-www-form")
+    });
     if !json {
         return Err("send the body as application/json".to_owned());
     }
@@ -227,7 +234,8 @@ mod tests {
 
     #[test]
     fn only_plain_hosts_may_call() {
-        for good in ["127.0.0.1:8474", "localhost:8474", "[::1]:8474", "brownout:8474", "localhost"] {
+        for good in ["127.0.0.1:8474", "localhost:8474", "[::1]:8474", "brownout:8474", "localhost"]
+        {
             assert!(is_plain_host(good), "{good}");
         }
         for bad in ["evil.example:8474", "rebind.attacker.test", ""] {

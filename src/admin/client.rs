@@ -28,7 +28,9 @@ pub async fn call(
 /// `0.0.0.0` is where to listen, not where to call.
 fn reachable(admin: SocketAddr) -> SocketAddr {
     match admin {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            SocketAddr::from(([127, 0, 0, 1], v4.port()))
+        }
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
             SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, v6.port()))
         }
@@ -43,13 +45,17 @@ async fn exchange(
     body: Option<String>,
 ) -> Result<(StatusCode, Bytes), String> {
     let said = |error: &dyn std::fmt::Display| {
-        format!("no brownout answers at {admin} ({error}); start one with `brownout serve`, or name it with --admin")
+        format!(
+            "no brownout answers at {admin} ({error}); start one with `brownout serve`, or name it with --admin"
+        )
     };
     let stream = TcpStream::connect(admin).await.map_err(|error| said(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| said(&error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| said(&error))?;
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header(header::HOST, admin.to_string());
+    let mut request =
+        Request::builder().method(method).uri(path).header(header::HOST, admin.to_string());
     if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }

@@ -131,7 +131,10 @@ fn write_faults(text: &mut String, engine: &Engine) {
         let is_armed = u8::from(armed.iter().any(|(other, _)| other == name));
         let _ = writeln!(text, "brownout_fault_armed{{fault=\"{}\"}} {is_armed}", escaped(name));
     }
-    let _ = writeln!(text, "# HELP brownout_fault_exchanges Exchanges by how far a fault got with them.");
+    let _ = writeln!(
+        text,
+        "# HELP brownout_fault_exchanges Exchanges by how far a fault got with them."
+    );
     let _ = writeln!(text, "# TYPE brownout_fault_exchanges counter");
     for (name, tally) in &tallies {
         let stages = [

@@ -21,7 +21,8 @@ pub(crate) fn run(args: CheckArgs) -> Result<u8, Failed> {
             return Err(failed);
         }
     };
-    let reached = if args.offline { Vec::new() } else { terminal::runtime()?.block_on(reach(&plan)) };
+    let reached =
+        if args.offline { Vec::new() } else { terminal::runtime()?.block_on(reach(&plan)) };
     let result = json!({
         "valid": true,
         "name": plan.name,

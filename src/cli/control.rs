@@ -76,7 +76,12 @@ pub(crate) fn healthcheck(args: AdminArgs) -> Result<u8, Failed> {
     Ok(exit::PASS)
 }
 
-fn call(admin: SocketAddr, method: Method, path: &str, body: Option<String>) -> Result<Vec<u8>, Failed> {
+fn call(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Option<String>,
+) -> Result<Vec<u8>, Failed> {
     let (status, body) = terminal::runtime()?
         .block_on(client::call(admin, method, path, body))
         .map_err(Failed::run)?;

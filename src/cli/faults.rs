@@ -57,7 +57,11 @@ fn explain(kind: &Kind) -> String {
     if let Some(description) = schema.get("description").and_then(Value::as_str) {
         let _ = write!(text, "\n{description}\n");
     }
-    let _ = write!(text, "\nExample\n  faults:\n    my-fault:\n      target: llm\n      {}: {}\n", kind.name, kind.example);
+    let _ = write!(
+        text,
+        "\nExample\n  faults:\n    my-fault:\n      target: llm\n      {}: {}\n",
+        kind.name, kind.example
+    );
     text.push_str("\nOptions\n");
     let options = schema.get("properties").and_then(Value::as_object);
     for (name, option) in options.into_iter().flatten() {
@@ -81,9 +85,12 @@ fn explain(kind: &Kind) -> String {
 fn explain_profile(name: &str, json: bool) -> Result<String, Failed> {
     let Some(profile) = profile::find(name) else {
         let known = KINDS.iter().map(|kind| kind.name).chain(profile::all().map(|one| one.name));
-        let near = known.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        let near = known
+            .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
         let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(Failed::usage(format!("there is no fault or profile `{name}`{hint} `brownout faults` lists them")));
+        return Err(Failed::usage(format!(
+            "there is no fault or profile `{name}`{hint} `brownout faults` lists them"
+        )));
     };
     if json {
         return Ok(pretty(&json!({ "name": profile.name, "yaml": profile.text })));

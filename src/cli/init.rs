@@ -14,14 +14,18 @@ pub(crate) fn run(args: InitArgs) -> Result<u8, Failed> {
     }
     let found = Found::look(Path::new("."));
     let text = found.file();
-    std::fs::write(&args.file, text)
-        .map_err(|error| Failed::run(format!("`{}` cannot be written: {error}", args.file.display())))?;
+    std::fs::write(&args.file, text).map_err(|error| {
+        Failed::run(format!("`{}` cannot be written: {error}", args.file.display()))
+    })?;
     let what = if found.reasons.is_empty() {
         "nothing that names a dependency, so it simulates a model".to_owned()
     } else {
         found.reasons.join(", ")
     };
-    terminal::out(&format!("wrote {}  · found {what}\nnext: brownout check\n", args.file.display()))?;
+    terminal::out(&format!(
+        "wrote {}  · found {what}\nnext: brownout check\n",
+        args.file.display()
+    ))?;
     Ok(exit::PASS)
 }
 
@@ -39,7 +43,14 @@ struct Found {
 impl Found {
     fn look(folder: &Path) -> Self {
         let mut texts = String::new();
-        for name in [".env", ".env.example", "docker-compose.yaml", "docker-compose.yml", "compose.yaml", "compose.yml"] {
+        for name in [
+            ".env",
+            ".env.example",
+            "docker-compose.yaml",
+            "docker-compose.yml",
+            "compose.yaml",
+            "compose.yml",
+        ] {
             if let Ok(text) = std::fs::read_to_string(folder.join(name)) {
                 texts.push_str(&text);
                 texts.push('\n');
@@ -60,10 +71,17 @@ impl Found {
         let openai = has("OPENAI_API_KEY");
         let azure = has("AZURE_OPENAI_ENDPOINT");
         let qdrant = has("QDRANT_URL");
-        let is_plain = |url: &String| url.starts_with("http") && !url.contains(['$', '"', '\'', '@']);
+        let is_plain =
+            |url: &String| url.starts_with("http") && !url.contains(['$', '"', '\'', '@']);
         found.openai = openai;
-        found.azure = azure.then(|| env("AZURE_OPENAI_ENDPOINT").filter(is_plain).unwrap_or_else(|| "https://example.openai.azure.com".into()));
-        found.qdrant = qdrant.then(|| env("QDRANT_URL").filter(is_plain).unwrap_or_else(|| "http://localhost:6333".into()));
+        found.azure = azure.then(|| {
+            env("AZURE_OPENAI_ENDPOINT")
+                .filter(is_plain)
+                .unwrap_or_else(|| "https://example.openai.azure.com".into())
+        });
+        found.qdrant = qdrant.then(|| {
+            env("QDRANT_URL").filter(is_plain).unwrap_or_else(|| "http://localhost:6333".into())
+        });
         found.app = env("APP_URL").filter(is_plain);
         found
     }
@@ -72,11 +90,15 @@ impl Found {
         let app = self.app.as_deref().unwrap_or("http://localhost:8000/chat");
         let mut dependencies = String::new();
         if self.openai {
-            dependencies.push_str("  llm: { kind: openai, listen: 4001, upstream: https://api.openai.com }\n");
+            dependencies.push_str(
+                "  llm: { kind: openai, listen: 4001, upstream: https://api.openai.com }\n",
+            );
         }
         if let Some(url) = &self.azure {
             let name = if self.openai { "azure" } else { "llm" };
-            dependencies.push_str(&format!("  {name}: {{ kind: azure-openai, listen: 4002, upstream: \"{url}\" }}\n"));
+            dependencies.push_str(&format!(
+                "  {name}: {{ kind: azure-openai, listen: 4002, upstream: \"{url}\" }}\n"
+            ));
         }
         if dependencies.is_empty() {
             dependencies.push_str(
@@ -85,7 +107,9 @@ impl Found {
             );
         }
         if let Some(url) = &self.qdrant {
-            dependencies.push_str(&format!("  vectors: {{ kind: qdrant, listen: 4003, upstream: \"{url}\" }}\n"));
+            dependencies.push_str(&format!(
+                "  vectors: {{ kind: qdrant, listen: 4003, upstream: \"{url}\" }}\n"
+            ));
         }
         format!(
             "# yaml-language-server: $schema=./brownout.schema.json
@@ -145,7 +169,8 @@ mod tests {
         for found in [Found::default(), Found::from("", env)] {
             let text = found.file();
             assert!(!text.contains("planted"), "a key must not be written");
-            let loaded = crate::config::load("brownout.yaml", &text, &crate::config::Options::default());
+            let loaded =
+                crate::config::load("brownout.yaml", &text, &crate::config::Options::default());
             loaded.unwrap_or_else(|diagnostics| panic!("{diagnostics}\n{text}"));
         }
     }

@@ -23,7 +23,12 @@ pub(crate) fn load(args: &FileArgs) -> Result<Plan, Failed> {
 }
 
 /// Checks a text.
-pub(crate) fn load_text(name: &str, text: &str, folder: &Path, args: &FileArgs) -> Result<Plan, Failed> {
+pub(crate) fn load_text(
+    name: &str,
+    text: &str,
+    folder: &Path,
+    args: &FileArgs,
+) -> Result<Plan, Failed> {
     let options = config::Options {
         profile: args.profile.clone(),
         sets: args.sets.clone(),
@@ -50,7 +55,11 @@ fn find(args: &FileArgs) -> Result<Source, Failed> {
         let text = config.to_string_lossy();
         if text.contains('\n') || text.trim_start().starts_with('{') {
             let folder = std::env::current_dir().unwrap_or_default();
-            return Ok(Source { name: "$BROWNOUT_CONFIG".to_owned(), text: text.into_owned(), folder });
+            return Ok(Source {
+                name: "$BROWNOUT_CONFIG".to_owned(),
+                text: text.into_owned(),
+                folder,
+            });
         }
         return read(Path::new(&config));
     }
@@ -65,7 +74,8 @@ fn find(args: &FileArgs) -> Result<Source, Failed> {
              ./brownout.yaml nor ./.brownout/*.yaml is there\n  = hint: `brownout init` writes a first one",
         )),
         several => {
-            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            let names: Vec<String> =
+                several.iter().map(|path| path.display().to_string()).collect();
             Err(Failed::usage(format!("which file? name one of {}", names.join(", "))))
         }
     }

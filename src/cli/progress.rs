@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::args::Progress;
 use super::terminal;
 use crate::experiment::Event;
-use crate::measure::LiveView;
+use crate::measure::Now;
 use crate::units::Span;
 
 /// How often a line is written where there is no terminal.
@@ -34,7 +34,12 @@ pub(crate) async fn show(mut events: UnboundedReceiver<Event>, wish: Progress) {
         Progress::Bars => true,
         Progress::Lines => false,
     };
-    let mut screen = Screen { bar: bars.then(new_bar), phase: String::new(), length: Duration::ZERO, said: None };
+    let mut screen = Screen {
+        bar: bars.then(new_bar),
+        phase: String::new(),
+        length: Duration::ZERO,
+        said: None,
+    };
     while let Some(event) = events.recv().await {
         screen.take(event);
     }
@@ -64,7 +69,10 @@ impl Screen {
         match event {
             Event::Listening { endpoints, admin, seed } => {
                 for end in &endpoints {
-                    self.say(&format!("  {:<12} http://{}  ->  {}", end.name, end.listen, end.upstream));
+                    self.say(&format!(
+                        "  {:<12} http://{}  ->  {}",
+                        end.name, end.listen, end.upstream
+                    ));
                 }
                 if let Some(admin) = admin {
                     self.say(&format!("  {:<12} http://{admin}", "admin"));
@@ -74,7 +82,9 @@ impl Screen {
             Event::Waiting { target } => self.say(&format!("  waiting for {target}")),
             Event::LoadBegan { app } => self.say(&format!("  {:<12} {app}\n", "app")),
             Event::PhaseBegan { name, duration, faults, .. } => self.begin(name, duration, &faults),
-            Event::Tick { in_phase, elapsed, view, .. } => self.tick(in_phase, elapsed, &view),
+            Event::Tick { in_phase, elapsed, in_flight, now, .. } => {
+                self.tick(in_phase, elapsed, &figures(&now, in_flight));
+            }
             Event::Notice(text) => self.say(&text),
             Event::Finishing => {
                 if let Some(bar) = &self.bar {
@@ -85,7 +95,11 @@ impl Screen {
     }
 
     fn begin(&mut self, name: String, length: Duration, faults: &[String]) {
-        let with = if faults.is_empty() { String::new() } else { format!("  armed: {}", faults.join(", ")) };
+        let with = if faults.is_empty() {
+            String::new()
+        } else {
+            format!("  armed: {}", faults.join(", "))
+        };
         self.say(&format!("  ▸ {name} · {}{with}", Span(length)));
         self.phase = name;
         self.length = length;
@@ -96,11 +110,10 @@ impl Screen {
         }
     }
 
-    fn tick(&mut self, in_phase: Duration, elapsed: Duration, view: &LiveView) {
-        let message = figures(view);
+    fn tick(&mut self, in_phase: Duration, elapsed: Duration, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(u64::try_from(in_phase.as_millis()).unwrap_or(u64::MAX));
-            bar.set_message(message);
+            bar.set_message(message.to_owned());
         } else if self.said.is_none_or(|said| elapsed >= said + LINE_EVERY) {
             if self.said.is_some() {
                 self.say(&format!("    {:>4.0} s  {message}", elapsed.as_secs_f64()));
@@ -118,16 +131,17 @@ impl Screen {
 }
 
 /// The five numbers to watch.
-fn figures(view: &LiveView) -> String {
-    let share = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{:.1} %", v * 100.0));
+fn figures(now: &Now, in_flight: usize) -> String {
+    let share =
+        |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{:.1} %", v * 100.0));
     let seconds = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.2} s"));
     let times = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.2}x"));
     format!(
         "success {} · TTFT p95 {} · calls per answer {} · in flight {} · {:.0} tokens/s",
-        share(view.success_rate),
-        seconds(view.ttft_p95),
-        times(view.amplification),
-        view.in_flight,
-        view.tokens_per_second
+        share(now.success_rate),
+        seconds(now.ttft_p95),
+        times(now.amplification),
+        in_flight,
+        now.tokens_per_second
     )
 }

@@ -18,7 +18,8 @@ pub(crate) fn run(args: ReportArgs) -> Result<u8, Failed> {
     let record = report::read_json(&text)
         .map_err(|error| Failed::usage(format!("`{}`: {error}", path.display())))?;
     if let Some(form) = args.print {
-        let style = report::Style { color: terminal::stdout_has_colour(), ..report::Style::default() };
+        let style =
+            report::Style { color: terminal::stdout_has_colour(), ..report::Style::default() };
         let text = match form {
             ReportAs::Text => report::terminal(&record, style),
             ReportAs::Markdown => report::markdown(&record),
@@ -29,7 +30,8 @@ pub(crate) fn run(args: ReportArgs) -> Result<u8, Failed> {
         terminal::out(&text)?;
         return Ok(exit::PASS);
     }
-    let folder = args.out.unwrap_or_else(|| path.parent().map(Path::to_path_buf).unwrap_or_default());
+    let folder =
+        args.out.unwrap_or_else(|| path.parent().map(Path::to_path_buf).unwrap_or_default());
     let html = folder.join("report.html");
     let failed = |error: crate::experiment::Error| Failed::run(error.to_string());
     put(&html, &report::html(&record)).map_err(failed)?;

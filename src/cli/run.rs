@@ -14,7 +14,8 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Failed> {
     }
     let plan = inputs::load(&file)?;
     let seed = args.seed.or(plan.seed).unwrap_or_else(Dice::fresh_seed);
-    let wait_for = args.wait_for.as_deref().map(Target::parse).transpose().map_err(Failed::usage)?;
+    let wait_for =
+        args.wait_for.as_deref().map(Target::parse).transpose().map_err(Failed::usage)?;
     let setup = Conduct {
         seed,
         ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },

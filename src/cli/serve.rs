@@ -27,8 +27,9 @@ pub(crate) fn run(args: ServeArgs) -> Result<u8, Failed> {
     let seed = args.seed.or(plan.seed).unwrap_or_else(Dice::fresh_seed);
     let journal = args.out.as_ref().map(|folder| folder.join(&plan.outputs.decisions));
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Failed::run(format!("`{}` cannot be made: {error}", folder.display())))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Failed::run(format!("`{}` cannot be made: {error}", folder.display()))
+        })?;
     }
     terminal::runtime()?.block_on(async {
         let setup = Setup {
@@ -38,15 +39,16 @@ pub(crate) fn run(args: ServeArgs) -> Result<u8, Failed> {
             mark: args.mark,
             ..Setup::default()
         };
-        let world = World::start(&mut plan, setup).await.map_err(|error| Failed::run(error.to_string()))?;
+        let world =
+            World::start(&mut plan, setup).await.map_err(|error| Failed::run(error.to_string()))?;
         for fault in &args.arm {
             let from = world.clock.now();
             let arming = Arming { percent: None, from, until: lease.map(|lease| from + lease) };
             world.engine.arm(fault, arming).map_err(Failed::usage)?;
         }
-        let admin = Admin::start(args.admin, world.control(lease))
-            .await
-            .map_err(|error| Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin)))?;
+        let admin = Admin::start(args.admin, world.control(lease)).await.map_err(|error| {
+            Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
+        })?;
         announce(&world, &admin, &args, seed)?;
         tokio::select! {
             () = signals::wait_for_one() => {}
@@ -82,7 +84,10 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
             .iter()
             .map(|end| {
                 let url = format!("http://{}", end.listen);
-                (end.name.to_string(), json!({ "listen": url, "kind": end.kind, "upstream": end.upstream }))
+                (
+                    end.name.to_string(),
+                    json!({ "listen": url, "kind": end.kind, "upstream": end.upstream }),
+                )
             })
             .collect();
         let env: serde_json::Map<String, serde_json::Value> =

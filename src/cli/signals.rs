@@ -24,7 +24,9 @@ pub(crate) fn watch() -> watch::Receiver<Stop> {
     tokio::spawn(async move {
         wait_for_one().await;
         let _ = sender.send(Stop::Soon);
-        super::terminal::note("finishing: faults are off, the report is being written (once more to stop now)");
+        super::terminal::note(
+            "finishing: faults are off, the report is being written (once more to stop now)",
+        );
         wait_for_one().await;
         let _ = sender.send(Stop::Now);
     });

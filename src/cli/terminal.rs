@@ -13,8 +13,7 @@ pub(crate) fn set_up_logs(verbose: u8) {
         1 => "brownout=info",
         _ => "brownout=trace",
     };
-    let filter =
-        EnvFilter::try_from_env("BROWNOUT_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let filter = EnvFilter::try_from_env("BROWNOUT_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -56,10 +55,7 @@ pub(crate) fn error(message: &str) {
 
 /// Whether stdout shows colours.
 pub(crate) fn stdout_has_colour() -> bool {
-    !matches!(
-        anstream::AutoStream::choice(&std::io::stdout()),
-        anstream::ColorChoice::Never
-    )
+    !matches!(anstream::AutoStream::choice(&std::io::stdout()), anstream::ColorChoice::Never)
 }
 
 /// The runtime that commands run on.

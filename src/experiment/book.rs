@@ -12,17 +12,28 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::admin::Metrics;
-use crate::measure::{Ledger, Observation, Tap};
+use crate::engine::Engine;
+use crate::measure::record::Expected;
+use crate::measure::recovery::Rule;
+use crate::measure::{Ledger, Observation, Outcome, Tap};
 use crate::report;
+use crate::verdict::{self, Evidence, Expectation};
 
 /// How long a line may wait in memory before it is on its way to the disk.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
+
+/// An app that answered before and refuses everything for this long is gone, not degraded.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+/// How many refusals that takes at the least.
+const GONE_REQUESTS: usize = 5;
 
 /// The books.
 #[derive(Debug)]
 pub struct Book {
     /// What is measured; None for a proxy alone, which would otherwise grow without end.
-    pub ledger: Option<Mutex<Ledger>>,
+    ledger: Option<Mutex<Ledger>>,
+    /// When the run began, on the clock that observations come with.
+    origin: Mutex<Option<Duration>>,
     metrics: Arc<Metrics>,
     journal: Mutex<Option<BufWriter<File>>>,
     /// Set when the journal could not be written.
@@ -31,10 +42,15 @@ pub struct Book {
 
 impl Book {
     /// Opens the books; `journal` is emptied first.
-    pub fn open(ledger: Option<Ledger>, metrics: Arc<Metrics>, journal: Option<&Path>) -> io::Result<Self> {
+    pub fn open(
+        ledger: Option<Ledger>,
+        metrics: Arc<Metrics>,
+        journal: Option<&Path>,
+    ) -> io::Result<Self> {
         let journal = journal.map(File::create).transpose()?.map(BufWriter::new);
         Ok(Self {
             ledger: ledger.map(Mutex::new),
+            origin: Mutex::new(None),
             metrics,
             journal: Mutex::new(journal),
             broken: Mutex::new(None),
@@ -64,18 +80,93 @@ impl Book {
         self.flush();
     }
 
+    /// The run's own time begins here: what was observed before is not measured, and all times
+    /// count from now on.
+    pub fn begin(&self, origin: Duration) {
+        *self.origin.lock() = Some(origin);
+    }
+
+    /// A phase begins (and the one before it ends).
+    pub(super) fn begin_phase(
+        &self,
+        name: &str,
+        at: Duration,
+        faults: Vec<String>,
+        texts: Vec<String>,
+    ) {
+        self.change(|ledger| ledger.begin_phase(name, at, faults, texts));
+    }
+
+    /// The last phase ends.
+    pub(super) fn end_phases(&self, at: Duration) {
+        self.change(|ledger| ledger.end(at));
+    }
+
+    /// Looks at what was measured so far.
+    pub(super) fn read<T: Default>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        self.ledger.as_ref().map(|ledger| look(&ledger.lock())).unwrap_or_default()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Ledger)) {
+        if let Some(ledger) = &self.ledger {
+            change(&mut ledger.lock());
+        }
+    }
+
+    /// Whether a safety sentence holds now.
+    pub(super) fn holds_now(&self, sentence: &Expectation, now: Duration) -> bool {
+        self.read(|ledger| ledger.holds(sentence, now) == Some(true))
+    }
+
+    /// Judges sentences by what is known now.
+    pub(super) fn judge(
+        &self,
+        sentences: &[Expectation],
+        rule: &Rule,
+        engine: &Engine,
+    ) -> Vec<Expected> {
+        let faults = super::record::ledgers(engine);
+        self.read(|ledger| verdict::judge(sentences, &Evidence::new(ledger, rule, &faults, &[])))
+    }
+
+    /// Says so when the app, after it had answered, refuses every connection for a while.
+    pub(super) fn app_is_gone(&self, now: Duration) -> Option<String> {
+        self.read(|ledger| {
+            let since = now.checked_sub(GONE_AFTER)?;
+            let mut late = 0;
+            for sample in ledger.samples().iter().rev().take_while(|sample| sample.end >= since) {
+                if sample.outcome != Outcome::Refused {
+                    return None;
+                }
+                late += 1;
+            }
+            let answered = ledger.samples().iter().any(|sample| sample.head.is_some());
+            (late >= GONE_REQUESTS && answered).then(|| {
+                format!(
+                    "the app is gone: it refused all {late} connections of the last {} s",
+                    GONE_AFTER.as_secs()
+                )
+            })
+        })
+    }
+
     /// Why the journal is not whole, if it is not.
     pub fn broken(&self) -> Option<String> {
         self.broken.lock().clone()
     }
 
-    fn take(&self, observation: Observation) {
+    fn take(&self, mut observation: Observation) {
         self.metrics.observe(&observation);
+        let origin = *self.origin.lock();
+        let in_run = match origin {
+            Some(origin) => observation.count_from(origin),
+            None => self.ledger.is_none(),
+        };
         if let Observation::Decision(line) = &observation {
-            self.write(|file| writeln!(file, "{}", report::decision_line(line)));
+            self.write(|file| writeln!(file, "{}", report::decision(line).trim_end()));
         }
-        if let Some(ledger) = &self.ledger {
-            ledger.lock().add(observation);
+        if in_run {
+            self.change(|ledger| ledger.add(observation));
         }
     }
 

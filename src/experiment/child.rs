@@ -26,7 +26,10 @@ impl Child {
             .arg(command)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null())
-            .stdout(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).map(std::process::Stdio::from)?)
+            .stdout(
+                rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)
+                    .map(std::process::Stdio::from)?,
+            )
             .process_group(0)
             .kill_on_drop(true);
         let child = shell.spawn()?;
@@ -73,7 +76,10 @@ mod tests {
         let command = format!("sleep 60 & echo $! > {}; wait", file.display());
         let app = Child::start(&command, &[]).unwrap();
         let pid = loop {
-            match std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<i32>().ok()) {
+            match std::fs::read_to_string(&file)
+                .ok()
+                .and_then(|text| text.trim().parse::<i32>().ok())
+            {
                 Some(pid) => break rustix::process::Pid::from_raw(pid).unwrap(),
                 None => tokio::time::sleep(Duration::from_millis(5)).await,
             }

@@ -16,31 +16,19 @@ use crate::load::{Driver, Handle};
 use crate::measure::recovery::{self, Rule};
 use crate::net::Clock;
 use crate::units::Ramp;
-use crate::verdict::{self, Expectation};
+use crate::verdict::Ending;
 use crate::workload;
 
 /// How often the phases look at the clock and at what happened.
 const TICK: Duration = Duration::from_millis(100);
+/// What progress calls now.
+const LATELY: Duration = Duration::from_secs(5);
 /// How long load may run before a dependency without any call is worth a word.
 const QUIET: Duration = Duration::from_secs(10);
 /// How long the last answers are awaited at the most.
 const LONGEST_FINISH: Duration = Duration::from_secs(30);
 /// The same after Ctrl-C.
 const SHORT_FINISH: Duration = Duration::from_secs(2);
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// All phases are done.
-    Done,
-    /// A safety rule stopped it.
-    Aborted(String),
-    /// The app or the proxy is gone.
-    Broken(String),
-    /// A phase's gate did not hold.
-    Gate(String),
-    Interrupted,
-}
 
 /// What the driver can tell at the end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,32 +100,42 @@ impl<'a> Conductor<'a> {
     }
 
     /// Walks the phases until they are done or something ends the run.
-    pub(super) async fn conduct(&mut self, app: &mut Running, stop: &mut watch::Receiver<Stop>) -> End {
+    pub(super) async fn conduct(
+        &mut self,
+        app: &mut Running,
+        stop: &mut watch::Receiver<Stop>,
+    ) -> Ending {
         for index in 0..self.phases.len() {
             self.begin(index);
             let end = tokio::select! {
                 end = self.stay(index) => end,
-                how = app.ended() => Some(End::Broken(how)),
-                _ = stop.wait_for(|stop| *stop != Stop::No) => Some(End::Interrupted),
+                how = app.ended() => Some(Ending::Broken(how)),
+                _ = stop.wait_for(|stop| *stop != Stop::No) => Some(Ending::Interrupted),
             };
             self.leave(index, end.is_none());
             if let Some(end) = end.or_else(|| self.gate(index)) {
                 return end;
             }
         }
-        End::Done
+        Ending::Complete
     }
 
     /// Ends the load and waits for the last answers.
-    pub(super) async fn finish(mut self, end: &End, stop: &mut watch::Receiver<Stop>) -> DriverFacts {
+    pub(super) async fn finish(
+        mut self,
+        end: &Ending,
+        stop: &mut watch::Receiver<Stop>,
+    ) -> DriverFacts {
         self.over = true;
         self.engine.disarm_all();
         self.driver.stop();
         self.book.end_phases(self.now());
         self.progress.tell(Event::Finishing);
         let patience = match end {
-            End::Done | End::Gate(_) => self.timeout.min(LONGEST_FINISH),
-            End::Aborted(_) | End::Broken(_) | End::Interrupted => self.timeout.min(SHORT_FINISH),
+            Ending::Complete | Ending::Gate(_) => self.timeout.min(LONGEST_FINISH),
+            Ending::Safety(_) | Ending::Broken(_) | Ending::Interrupted => {
+                self.timeout.min(SHORT_FINISH)
+            }
         };
         tokio::select! {
             () = self.driver.finished() => {}
@@ -205,7 +203,7 @@ impl<'a> Conductor<'a> {
     }
 
     /// Stays in a phase until its time is over; Some when the run must end.
-    async fn stay(&mut self, index: usize) -> Option<End> {
+    async fn stay(&mut self, index: usize) -> Option<Ending> {
         let phase = &self.phases[index];
         let began = self.now();
         loop {
@@ -215,10 +213,10 @@ impl<'a> Conductor<'a> {
             self.engine.expire(self.clock.now());
             self.show(index, in_phase, now);
             if let Some(reason) = self.watchman.alarm(&self.book, now) {
-                return Some(End::Aborted(reason));
+                return Some(Ending::Safety(reason));
             }
             if let Some(reason) = self.book.app_is_gone(now) {
-                return Some(End::Broken(reason));
+                return Some(Ending::Broken(reason));
             }
             if in_phase >= phase.duration {
                 return None;
@@ -242,29 +240,32 @@ impl<'a> Conductor<'a> {
     }
 
     /// A phase's gate, judged at its end.
-    fn gate(&self, index: usize) -> Option<End> {
+    fn gate(&self, index: usize) -> Option<Ending> {
         let phase = &self.phases[index];
         if phase.gate.is_empty() {
             return None;
         }
-        let judged = self.book.judge(&phase.gate, &self.rule, self.now());
-        let failed = judged.into_iter().find(|one| one.verdict != crate::measure::record::Verdict::Pass)?;
-        Some(End::Gate(format!(
+        let judged = self.book.judge(&phase.gate, &self.rule, &self.engine);
+        let failed =
+            judged.into_iter().find(|one| one.verdict != crate::measure::record::Verdict::Pass)?;
+        Some(Ending::Gate(format!(
             "the gate of phase `{}` did not hold: {} (observed {})",
             phase.name, failed.text, failed.observed_text
         )))
     }
 
     fn has_recovered(&self, index: usize, now: Duration) -> bool {
-        let Some(faulty) = self.phases[..index].iter().rposition(|phase| !phase.faults.is_empty()) else {
+        let Some(faulty) = self.phases[..index].iter().rposition(|phase| !phase.faults.is_empty())
+        else {
             return false;
         };
         self.book.read(|ledger| recovery::recovered_by(ledger, &self.rule, faulty, now))
     }
 
     fn show(&mut self, index: usize, in_phase: Duration, now: Duration) {
-        let view = self.book.live(now, self.driver.in_flight());
-        self.progress.tell(Event::Tick { index, in_phase, elapsed: now, view: Box::new(view) });
+        let in_flight = self.driver.in_flight();
+        let lately = Box::new(self.book.read(|ledger| ledger.now(now, LATELY)));
+        self.progress.tell(Event::Tick { index, in_phase, elapsed: now, in_flight, now: lately });
         if now < QUIET || self.silent.is_empty() {
             return;
         }
@@ -302,13 +303,4 @@ fn carries_over(phase: &Phase, name: &str, percent: Option<Ramp>) -> bool {
 pub(super) fn recovery_rule(plan: &Plan) -> Result<Rule, Error> {
     let recovered = &plan.recovered;
     Rule::new(&recovered.metrics, recovered.within, Some(recovered.hold)).map_err(Error::Plan)
-}
-
-/// Judges sentences; the one place where conduct and verdict meet.
-pub(super) fn judge(
-    sentences: &[Expectation],
-    ledger: &crate::measure::Ledger,
-    rule: &Rule,
-) -> Vec<crate::measure::record::Expected> {
-    verdict::judge(sentences, &verdict::Evidence { ledger, recovery: rule })
 }

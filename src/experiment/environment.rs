@@ -47,7 +47,9 @@ fn well_known(kind: &str, name: &str) -> &'static [(&'static str, &'static str)]
 
 /// `my-llm` as `MY_LLM`.
 fn shouted(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,20 +6,39 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Endpoint;
-use crate::measure::LiveView;
+use crate::measure::Now;
 
 /// Something worth showing.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// All listeners are up.
-    Listening { endpoints: Vec<Endpoint>, admin: Option<SocketAddr>, seed: u64 },
+    Listening {
+        endpoints: Vec<Endpoint>,
+        admin: Option<SocketAddr>,
+        seed: u64,
+    },
     /// Waiting for the app to answer.
-    Waiting { target: String },
+    Waiting {
+        target: String,
+    },
     /// The load has begun.
-    LoadBegan { app: String },
-    PhaseBegan { index: usize, name: String, duration: Duration, faults: Vec<String> },
+    LoadBegan {
+        app: String,
+    },
+    PhaseBegan {
+        index: usize,
+        name: String,
+        duration: Duration,
+        faults: Vec<String>,
+    },
     /// Several times a second.
-    Tick { index: usize, in_phase: Duration, elapsed: Duration, view: Box<LiveView> },
+    Tick {
+        index: usize,
+        in_phase: Duration,
+        elapsed: Duration,
+        in_flight: usize,
+        now: Box<Now>,
+    },
     /// A sentence the user should read now.
     Notice(String),
     /// The load has ended; stragglers are awaited.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::app::{App, Running};
-use super::conduct::{Conductor, End};
+use super::conduct::Conductor;
 use super::progress::{Event, Progress};
 use super::{Error, Ports, Setup, Stop, Target, World, Written, outputs, record};
 use crate::admin::Admin;
@@ -50,7 +50,6 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     };
     outputs::prepare(&plan.outputs)?;
     let paths = Written::paths(&plan.outputs);
-    let rules = record::rule_texts(&plan);
     let good = Good { ttft: workload.good_ttft, latency: workload.good_latency };
     let setup = Setup {
         seed: options.seed,
@@ -79,7 +78,7 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     }
 
     let started = std::time::SystemTime::now();
-    let mut conductor = Conductor::start(&plan, &workload, &world, &options).await?;
+    let mut conductor = Conductor::start(&plan, &workload, &world, &options)?;
     let end = conductor.conduct(&mut app, &mut options.stop).await;
     let driver = conductor.finish(&end, &mut options.stop).await;
     let endpoints = world.endpoints.clone();
@@ -89,15 +88,14 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     app.stop().await;
     drop(admin);
 
-    let record = record::build(record::Parts {
+    let record = record::build(&record::Parts {
         plan: &plan,
         options: &options,
-        rules: &rules,
         endpoints: &endpoints,
         engine: &engine,
         book: &book,
         dropped: dropped.dropped(),
-        end,
+        ending: end,
         driver,
         started,
     });
@@ -105,11 +103,16 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     Ok(Finished { record, written })
 }
 
-async fn start_admin(plan: &Plan, options: &Options, world: &World) -> Result<Option<Admin>, Error> {
+async fn start_admin(
+    plan: &Plan,
+    options: &Options,
+    world: &World,
+) -> Result<Option<Admin>, Error> {
     let Some(address) = options.admin.or(plan.outputs.prometheus) else {
         return Ok(None);
     };
-    let failed = |error| Error::Listen(format!("the admin API cannot listen at {address}: {error}"));
+    let failed =
+        |error| Error::Listen(format!("the admin API cannot listen at {address}: {error}"));
     Admin::start(address, world.control(None)).await.map(Some).map_err(failed)
 }
 
@@ -159,11 +162,6 @@ async fn wait_for_app(options: &mut Options, app: &mut Running) -> Result<(), Er
             Err(Error::App(format!("interrupted while waiting for {target}")))
         }
     }
-}
-
-/// How the run ended, for the record.
-pub(super) fn ended_early(end: &End) -> bool {
-    !matches!(end, End::Done)
 }
 
 #[cfg(test)]

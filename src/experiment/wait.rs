@@ -29,11 +29,19 @@ impl std::fmt::Display for Target {
 impl Target {
     /// Reads `http://host:port/path`, `host:port` or `:port`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is nothing to wait for; write http://host:port/path, host:port or :port");
+        let wrong = || {
+            format!(
+                "`{text}` is nothing to wait for; write http://host:port/path, host:port or :port"
+            )
+        };
         if let Some(rest) = text.strip_prefix("http://") {
             let uri: Uri = text.parse().map_err(|_| wrong())?;
             let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-            let path = if rest.contains('/') { uri.path_and_query().map_or("/", |path| path.as_str()) } else { "/" };
+            let path = if rest.contains('/') {
+                uri.path_and_query().map_or("/", |path| path.as_str())
+            } else {
+                "/"
+            };
             return Ok(Self::Url {
                 host: host.trim_matches(['[', ']']).to_owned(),
                 port: uri.port_u16().unwrap_or(80),

@@ -15,7 +15,7 @@ use crate::engine::{Engine, Rule};
 use crate::measure::{Ledger, Recorder};
 use crate::net::{Clock, RealClock};
 use crate::proxy::{self, Proxy};
-use crate::sim::Sim;
+use crate::sim::{self, Sim};
 
 /// Observations that may wait to be counted; beyond this they are dropped, and the run says so.
 const TAP_CAPACITY: usize = 1 << 17;
@@ -57,7 +57,7 @@ pub struct World {
     longest: Option<Duration>,
     proxy: proxy::Running,
     /// Ends with the world.
-    _sims: Vec<Sim>,
+    _sims: Vec<sim::Running>,
     collector: JoinHandle<()>,
     end: watch::Sender<bool>,
 }
@@ -85,10 +85,11 @@ impl World {
             engine.limit_affected(share);
         }
         let metrics = Arc::new(Metrics::default());
-        let book = Book::open(setup.ledger, Arc::clone(&metrics), setup.journal).map_err(|source| {
-            let path = setup.journal.map(|path| path.display().to_string()).unwrap_or_default();
-            Error::Write { path, source }
-        })?;
+        let book =
+            Book::open(setup.ledger, Arc::clone(&metrics), setup.journal).map_err(|source| {
+                let path = setup.journal.map(|path| path.display().to_string()).unwrap_or_default();
+                Error::Write { path, source }
+            })?;
         let book = Arc::new(book);
 
         let mut sims = Vec::new();
@@ -105,11 +106,17 @@ impl World {
             });
         }
         let options = proxy::Options { mark: setup.mark, ..proxy::Options::default() };
-        let proxy =
-            Proxy::start(listeners, Arc::clone(&engine), recorder.clone(), Arc::clone(&clock), options)
-                .await
-                .map_err(|error| Error::Listen(error.to_string()))?;
-        let endpoints = plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
+        let proxy = Proxy::start(
+            listeners,
+            Arc::clone(&engine),
+            recorder.clone(),
+            Arc::clone(&clock),
+            options,
+        )
+        .await
+        .map_err(|error| Error::Listen(error.to_string()))?;
+        let endpoints =
+            plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
         let (end, ended) = watch::channel(false);
         let collector = tokio::spawn(Arc::clone(&book).collect(tap, ended));
         Ok(Self {
@@ -173,16 +180,20 @@ impl World {
 async fn start_upstream(
     dependency: &Dependency,
     clock: &Arc<dyn Clock>,
-    sims: &mut Vec<Sim>,
+    sims: &mut Vec<sim::Running>,
 ) -> Result<url::Url, Error> {
     match &dependency.upstream {
         Upstream::Url(url) => Ok(url.clone()),
         Upstream::Simulate(settings) => {
             let free = SocketAddr::from(([127, 0, 0, 1], 0));
             let failed = |error: std::io::Error| {
-                Error::Listen(format!("the simulator of `{}` cannot listen: {error}", dependency.name))
+                Error::Listen(format!(
+                    "the simulator of `{}` cannot listen: {error}",
+                    dependency.name
+                ))
             };
-            let sim = Sim::start(free, settings.clone(), Arc::clone(clock)).await.map_err(failed)?;
+            let sim =
+                Sim::start(free, settings.clone(), Arc::clone(clock)).await.map_err(failed)?;
             let url = format!("http://{}", sim.address());
             sims.push(sim);
             url.parse().map_err(|error| Error::Plan(format!("{url}: {error}")))

@@ -18,6 +18,38 @@ pub enum Observation {
     Sample(Box<Sample>),
 }
 
+impl Observation {
+    /// Moves all times to count from `origin`; false when it began before.
+    pub fn count_from(&mut self, origin: Duration) -> bool {
+        let moved = |at: &mut Duration| *at = at.saturating_sub(origin);
+        match self {
+            Self::Call(call) => {
+                let began_before = call.at < origin;
+                moved(&mut call.at);
+                moved(&mut call.end);
+                call.head.iter_mut().for_each(moved);
+                call.first_byte.iter_mut().for_each(moved);
+                !began_before
+            }
+            Self::Decision(line) => {
+                line.at_s -= origin.as_secs_f64();
+                line.at_s >= 0.0
+            }
+            Self::Sample(sample) => {
+                let began_before = sample.scheduled < origin;
+                moved(&mut sample.scheduled);
+                moved(&mut sample.issued);
+                moved(&mut sample.end);
+                sample.head.iter_mut().for_each(moved);
+                sample.first_byte.iter_mut().for_each(moved);
+                sample.first_token.iter_mut().for_each(moved);
+                sample.last_token.iter_mut().for_each(moved);
+                !began_before
+            }
+        }
+    }
+}
+
 /// One call of the app to a dependency, as the proxy saw it.
 #[derive(Clone, Debug)]
 pub struct Call {
