@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::CheckArgs;
 use super::{Failed, exit, inputs, terminal};
-use crate::config::explain;
+use crate::config::explain::explain;
 use crate::config::plan::{Plan, Upstream};
 use crate::experiment::{Target, put};
 
@@ -26,7 +26,7 @@ pub(crate) fn run(args: CheckArgs) -> Result<u8, Failed> {
     let result = json!({
         "valid": true,
         "name": plan.name,
-        "summary": explain::summary(&plan),
+        "explained": explain(&plan),
         "reached": reached.iter().map(|(name, what, answer)| json!({
             "name": name, "address": what,
             "reachable": answer.is_ok(), "detail": answer.as_ref().err(),
@@ -37,7 +37,7 @@ pub(crate) fn run(args: CheckArgs) -> Result<u8, Failed> {
         terminal::out(&format!("{result:#}\n"))?;
         return Ok(exit::PASS);
     }
-    let mut text = explain::text(&plan);
+    let mut text = explain(&plan);
     if !reached.is_empty() {
         text.push_str("\nReachable now\n");
     }

@@ -1,6 +1,5 @@
 //! `demo`: the whole thing on simulated dependencies, with an app that has a real bug.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::args::{DemoArgs, FileArgs};
@@ -17,7 +16,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<u8, Failed> {
         return Ok(exit::PASS);
     }
     let file = FileArgs { file: None, config: None, profile: None, sets: Vec::new() };
-    let plan = inputs::load_text("demo.yaml", FILE, Path::new("."), &file)?;
+    let plan = inputs::load_text("demo.yaml", FILE, &file)?;
     let fixed = if args.fixed { " --fixed" } else { "" };
     terminal::note(&format!(
         "brownout {} · demo{} · seed {} · everything on 127.0.0.1, no key needed\n",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::FaultsArgs;
 use super::{Failed, exit, terminal};
-use crate::config::profile;
+use crate::config::profile::{self, Found, PROFILES};
 use crate::fault::{KINDS, Kind};
 
 pub(crate) fn run(args: FaultsArgs) -> Result<u8, Failed> {
@@ -32,8 +32,8 @@ fn listing() -> Value {
         .iter()
         .map(|kind| json!({ "name": kind.name, "summary": kind.summary, "example": kind.example }))
         .collect();
-    let profiles: Vec<Value> = profile::all()
-        .map(|profile| json!({ "name": profile.name, "summary": profile.summary() }))
+    let profiles: Vec<Value> = PROFILES.iter()
+        .map(|profile| json!({ "name": profile.name, "summary": summary(profile) }))
         .collect();
     json!({ "effects": kinds, "profiles": profiles })
 }
@@ -44,8 +44,8 @@ fn list() -> String {
         let _ = writeln!(text, "  {:<14} {}", kind.name, kind.summary);
     }
     text.push_str("\nProfiles: ready-made faults, taken up by `use: NAME`\n");
-    for profile in profile::all() {
-        let _ = writeln!(text, "  {:<32} {}", profile.name, profile.summary());
+    for profile in PROFILES.iter() {
+        let _ = writeln!(text, "  {:<32} {}", profile.name, summary(profile));
     }
     text.push_str("\nExplain one: brownout faults truncate\n");
     text
@@ -72,8 +72,8 @@ fn explain(kind: &Kind) -> String {
             let _ = writeln!(text, "  {:<28} {line}", "");
         }
     }
-    let using: Vec<&str> = profile::all()
-        .filter(|profile| profile.uses(kind.name))
+    let using: Vec<&str> = PROFILES.iter()
+        .filter(|profile| uses(profile, kind.name))
         .map(|profile| profile.name)
         .collect();
     if !using.is_empty() {
@@ -83,22 +83,43 @@ fn explain(kind: &Kind) -> String {
 }
 
 fn explain_profile(name: &str, json: bool) -> Result<String, Failed> {
-    let Some(profile) = profile::find(name) else {
-        let known = KINDS.iter().map(|kind| kind.name).chain(profile::all().map(|one| one.name));
-        let near = known
-            .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        return Err(Failed::usage(format!(
-            "there is no fault or profile `{name}`{hint} `brownout faults` lists them"
-        )));
+    let profile = match profile::find(name) {
+        Found::One(profile) => profile,
+        Found::Several(names) => {
+            return Err(Failed::usage(format!("`{name}` could be {}", names.join(" or "))));
+        }
+        Found::Nothing => return Err(Failed::usage(unknown(name))),
     };
     if json {
         return Ok(pretty(&json!({ "name": profile.name, "yaml": profile.text })));
     }
     Ok(format!(
-        "# {}\n{}\n# In a file:\n#   faults:\n#     my-fault: {{ use: {}, target: llm }}\n",
+        "# {}\n{}\n\n# In a file:\n#   faults:\n#     my-fault: {{ use: {}, target: llm }}\n",
         profile.name,
         profile.text.trim_end(),
         profile.name
     ))
+}
+
+fn unknown(name: &str) -> String {
+    let kinds = KINDS.iter().map(|kind| kind.name);
+    let known = kinds.chain(PROFILES.iter().flat_map(|one| [one.name, one.short_name()]));
+    let near = known
+        .map(|known| (strsim::jaro_winkler(known, name), known))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = near.map(|(_, near)| format!(" did you mean `{near}`?")).unwrap_or_default();
+    format!("there is no fault or profile `{name}`;{hint} `brownout faults` lists them")
+}
+
+/// The first sentence of a profile's comment.
+fn summary(profile: &profile::Profile) -> String {
+    let comment = profile.comment();
+    let end = comment.find(". ").map_or(comment.len(), |end| end + 1);
+    comment[..end].trim_end_matches('.').to_owned()
+}
+
+/// Whether a profile has this effect.
+fn uses(profile: &profile::Profile, effect: &str) -> bool {
+    profile.text.lines().any(|line| line.strip_prefix(effect).is_some_and(|rest| rest.starts_with(':')))
 }

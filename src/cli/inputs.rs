@@ -7,75 +7,62 @@ use super::{Failed, terminal};
 use crate::config;
 use crate::config::plan::Plan;
 
-/// Where the text came from.
-struct Source {
-    /// As shown in messages.
-    name: String,
-    text: String,
-    /// What relative paths in it are relative to.
-    folder: PathBuf,
-}
-
 /// Finds, reads and checks the file; warnings go to stderr.
 pub(crate) fn load(args: &FileArgs) -> Result<Plan, Failed> {
-    let source = find(args)?;
-    load_text(&source.name, &source.text, &source.folder, args)
-}
-
-/// Checks a text.
-pub(crate) fn load_text(
-    name: &str,
-    text: &str,
-    folder: &Path,
-    args: &FileArgs,
-) -> Result<Plan, Failed> {
-    let options = config::Options {
-        profile: args.profile.clone(),
-        sets: args.sets.clone(),
-        base_dir: folder.to_path_buf(),
-        ..config::Options::default()
-    };
-    match config::load(name, text, &options) {
-        Ok(loaded) => {
-            let warnings = loaded.warnings.to_string();
-            if !warnings.is_empty() {
-                terminal::note(warnings.trim_end());
-            }
-            Ok(loaded.plan)
-        }
-        Err(diagnostics) => Err(Failed::usage(diagnostics.to_string())),
-    }
-}
-
-fn find(args: &FileArgs) -> Result<Source, Failed> {
     if let Some(path) = args.file.as_ref().or(args.config.as_ref()) {
-        return read(path);
+        return load_file(path, args);
     }
     if let Some(config) = std::env::var_os("BROWNOUT_CONFIG").filter(|value| !value.is_empty()) {
         let text = config.to_string_lossy();
         if text.contains('\n') || text.trim_start().starts_with('{') {
-            let folder = std::env::current_dir().unwrap_or_default();
-            return Ok(Source {
-                name: "$BROWNOUT_CONFIG".to_owned(),
-                text: text.into_owned(),
-                folder,
-            });
+            return load_text("$BROWNOUT_CONFIG", &text, args);
         }
-        return read(Path::new(&config));
+        return load_file(Path::new(&config), args);
     }
+    load_file(&usual_file()?, args)
+}
+
+/// Checks a text that comes from no file.
+pub(crate) fn load_text(name: &str, text: &str, args: &FileArgs) -> Result<Plan, Failed> {
+    told(config::load(name, text, &options(args)))
+}
+
+fn load_file(path: &Path, args: &FileArgs) -> Result<Plan, Failed> {
+    told(config::load_file(path, &options(args)))
+}
+
+fn options(args: &FileArgs) -> config::Options<'_> {
+    config::Options {
+        profile: args.profile.as_deref(),
+        sets: &args.sets,
+        environment: &|name| std::env::var(name).ok(),
+        ..config::Options::default()
+    }
+}
+
+fn told(loaded: Result<config::Loaded, config::Diagnostics>) -> Result<Plan, Failed> {
+    let loaded = loaded.map_err(|diagnostics| Failed::usage(diagnostics.to_string()))?;
+    let warnings = loaded.warnings.to_string();
+    if !warnings.trim().is_empty() {
+        terminal::note(warnings.trim_end());
+    }
+    Ok(loaded.plan)
+}
+
+fn usual_file() -> Result<PathBuf, Failed> {
     let usual = Path::new("brownout.yaml");
     if usual.exists() {
-        return read(usual);
+        return Ok(usual.to_path_buf());
     }
-    match hidden_files().as_slice() {
-        [one] => read(one),
-        [] => Err(Failed::usage(
+    let mut hidden = hidden_files();
+    match hidden.len() {
+        0 => Err(Failed::usage(
             "there is no experiment file: no FILE was named, $BROWNOUT_CONFIG is not set, and neither \
              ./brownout.yaml nor ./.brownout/*.yaml is there\n  = hint: `brownout init` writes a first one",
         )),
-        several => {
-            let names: Vec<String> =
-                several.iter().map(|path| path.display().to_string()).collect();
+        1 => Ok(hidden.remove(0)),
+        _ => {
+            let names: Vec<String> = hidden.iter().map(|path| path.display().to_string()).collect();
             Err(Failed::usage(format!("which file? name one of {}", names.join(", "))))
         }
     }
@@ -91,10 +78,4 @@ fn hidden_files() -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
-}
-
-fn read(path: &Path) -> Result<Source, Failed> {
-    let text = config::read_file(path).map_err(Failed::usage)?;
-    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-    Ok(Source { name: path.display().to_string(), text, folder })
 }

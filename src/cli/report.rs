@@ -21,7 +21,7 @@ pub(crate) fn run(args: ReportArgs) -> Result<u8, Failed> {
         let style =
             report::Style { color: terminal::stdout_has_colour(), ..report::Style::default() };
         let text = match form {
-            ReportAs::Text => report::terminal(&record, style),
+            ReportAs::Text => report::terminal(&record, &style),
             ReportAs::Markdown => report::markdown(&record),
             ReportAs::Junit => report::junit(&record),
             ReportAs::Html => report::html(&record),

@@ -88,10 +88,10 @@ fn summary(finished: &Finished, out: &OutArgs) -> Result<(), Failed> {
     let style = report::Style {
         color: terminal::stdout_has_colour(),
         ascii: out.ascii,
+        report: Some(finished.written.html.display().to_string()),
         ..report::Style::default()
     };
-    let mut text = report::terminal(&finished.record, style);
-    text.push_str(&format!("report   {}\n", finished.written.html.display()));
+    let mut text = report::terminal(&finished.record, &style);
     text.push_str(&format!("again    {}\n", finished.record.reproduce));
     terminal::out(&text)?;
     if std::env::var_os("GITHUB_ACTIONS").is_some() {

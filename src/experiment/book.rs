@@ -115,7 +115,8 @@ impl Book {
 
     /// Whether a safety sentence holds now.
     pub(super) fn holds_now(&self, sentence: &Expectation, now: Duration) -> bool {
-        self.read(|ledger| ledger.holds(sentence, now) == Some(true))
+        let rule = Rule::default();
+        self.read(|ledger| Evidence::new(ledger, &rule, &[], &[]).holds(sentence, now) == Some(true))
     }
 
     /// Judges sentences by what is known now.

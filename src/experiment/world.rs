@@ -105,7 +105,7 @@ impl World {
                 identify: plan.identify.clone(),
             });
         }
-        let options = proxy::Options { mark: setup.mark, ..proxy::Options::default() };
+        let options = proxy::Options { mark_faults: setup.mark, ..proxy::Options::default() };
         let proxy = Proxy::start(
             listeners,
             Arc::clone(&engine),
