@@ -26,8 +26,9 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// How many different prompts each set has.
-    pub const COUNT: u64 = 10_000;
+    /// How many different prompts each set has: few enough that each is asked more than once
+    /// early in a run, since only then is it known how long its answers usually are.
+    pub const COUNT: u64 = 40;
 
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -53,12 +54,12 @@ impl Preset {
     /// The prompt with this number; its fields are `text`, `topic`, `kind` and `id`.
     pub fn prompt(self, number: u64) -> Prompt {
         let number = number % Self::COUNT;
-        let mut dice = Dice::from_seed(PRESET_SEED).fork(self.name()).fork_number(number);
+        let dice = Dice::from_seed(PRESET_SEED).fork(self.name()).fork_number(number);
         let kind = match self {
-            Self::Mixed => match dice.whole(0, 99) {
-                0..55 => Self::Chat,
-                55..85 => Self::RagSupport,
-                85..95 => Self::Agent,
+            Self::Mixed => match number % 20 {
+                0..11 => Self::Chat,
+                11..17 => Self::RagSupport,
+                17..19 => Self::Agent,
                 _ => Self::LongContext,
             },
             one => one,
@@ -381,10 +382,8 @@ const DOCUMENT_QUESTIONS: &[&str] = &[
 mod tests {
     use super::*;
 
-    fn lengths(preset: Preset, n: u64) -> Vec<usize> {
-        let mut lengths: Vec<usize> = (0..n).map(|i| preset.prompt(i).text.len()).collect();
-        lengths.sort_unstable();
-        lengths
+    fn all(preset: Preset) -> impl Iterator<Item = Prompt> {
+        (0..Preset::COUNT).map(move |number| preset.prompt(number))
     }
 
     #[test]
@@ -400,24 +399,35 @@ mod tests {
 
     #[test]
     fn lengths_are_those_of_their_kind() {
-        let chat = lengths(Preset::Chat, 400);
-        assert!((120..400).contains(&chat[200]), "median {}", chat[200]);
-        assert!(chat[396] > 1000, "tail {}", chat[396]);
-        let support = lengths(Preset::RagSupport, 400);
-        assert!((60..160).contains(&support[200]), "median {}", support[200]);
-        let long = lengths(Preset::LongContext, 60);
-        assert!((12_000..32_000).contains(&long[30]), "median {}", long[30]);
-        assert!(long[59] < 90_000);
+        let lengths = |preset| {
+            let mut lengths: Vec<usize> = all(preset).map(|prompt| prompt.text.len()).collect();
+            lengths.sort_unstable();
+            (lengths[20], lengths[39])
+        };
+        let (median, longest) = lengths(Preset::Chat);
+        assert!((120..400).contains(&median) && longest > 600, "{median} {longest}");
+        let (median, longest) = lengths(Preset::RagSupport);
+        assert!((60..160).contains(&median) && longest < 400, "{median} {longest}");
+        let (median, longest) = lengths(Preset::LongContext);
+        assert!((12_000..32_000).contains(&median) && longest < 90_000, "{median} {longest}");
+    }
+
+    #[test]
+    fn prompts_of_a_set_differ() {
+        for name in PRESETS {
+            let preset = Preset::named(name).unwrap();
+            let texts: std::collections::HashSet<String> =
+                all(preset).map(|prompt| prompt.text).collect();
+            assert_eq!(texts.len() as u64, Preset::COUNT, "{name}");
+        }
     }
 
     #[test]
     fn mixes_hold_every_kind() {
-        let kinds: Vec<String> = (0..400)
-            .map(|i| Preset::Mixed.prompt(i).fields["kind"].as_str().unwrap().to_owned())
-            .collect();
-        for kind in ["chat", "rag-support", "agent", "long-context"] {
-            let n = kinds.iter().filter(|found| *found == kind).count();
-            assert!(n > 5, "{n} of {kind}");
+        let kinds: Vec<Prompt> = all(Preset::Mixed).collect();
+        for (kind, n) in [("chat", 22), ("rag-support", 12), ("agent", 4), ("long-context", 2)] {
+            let found = kinds.iter().filter(|prompt| prompt.fields["kind"] == kind).count();
+            assert_eq!(found, n, "{kind}");
         }
     }
 
@@ -425,8 +435,7 @@ mod tests {
     fn no_pattern_is_left_unfilled() {
         for name in PRESETS {
             let preset = Preset::named(name).unwrap();
-            for number in 0..60 {
-                let text = preset.prompt(number).text;
+            for Prompt { text, .. } in all(preset) {
                 assert!(!text.contains("{}"), "{text}");
                 assert!(!text.contains("  "), "{text}");
             }

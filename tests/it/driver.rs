@@ -595,12 +595,12 @@ async fn requests_say_who_is_asking() {
         let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.unwrap_or_else(|| panic!("no {name} in {head}")).to_owned()
     };
-    assert_eq!(header("x-brownout-session"), "session-0");
+    assert_eq!(header("x-brownout-session"), "session-0/1");
     assert_eq!(header("x-request-id").len(), 32);
     let trace = header("traceparent");
     assert!(trace.starts_with("00-") && trace.ends_with("-01") && trace.len() == 55, "{trace}");
     let baggage = header("baggage");
-    assert!(baggage.contains("brownout.session=session-0"), "{baggage}");
+    assert!(baggage.contains("brownout.session=session-0/1,"), "{baggage}");
     assert!(baggage.contains("synthetic_request=true"), "{baggage}");
     assert!(header("accept").contains("text/event-stream"));
     assert_eq!(header("host"), server.address.to_string());
