@@ -115,6 +115,18 @@ impl Draft {
         ((median * (sigma * self.dice.normal()).exp()).min(most) * 4.0) as usize
     }
 
+    /// Adds up to so many of the sentences, none twice, while the text is shorter than this.
+    fn deal(&mut self, from: &[&'static str], count: usize, length: usize) {
+        let first = self.dice.whole(0, from.len() as u64 - 1) as usize;
+        for nth in 0..count.min(from.len()) {
+            if self.text.len() >= length {
+                break;
+            }
+            let number = self.dice.whole(2, 60).to_string();
+            self.write(from[(first + nth) % from.len()], &[&number]);
+        }
+    }
+
     /// Adds sentences on the topic until the text is this long.
     fn fill(&mut self, topic: &str, length: usize) {
         let mut sentences = 0;
@@ -138,7 +150,11 @@ fn chat(draft: &mut Draft) -> &'static str {
     let (opening, aim) = (draft.pick(CHAT_OPENINGS), draft.pick(CHAT_AIMS));
     let length = draft.length(45.0, 1.0, 2000.0);
     draft.write(opening, &[topic, aim]);
-    draft.fill(topic, length);
+    draft.deal(CHAT_DETAILS, CHAT_DETAILS.len(), length);
+    if draft.text.len() + 60 < length {
+        draft.text.push_str("\n\nHere is what I have so far.");
+        draft.fill(topic, length);
+    }
     topic
 }
 
@@ -147,11 +163,8 @@ fn support(draft: &mut Draft) -> &'static str {
     let product = draft.pick(PRODUCTS);
     let (question, trouble) = (draft.pick(SUPPORT_QUESTIONS), draft.pick(TROUBLES));
     draft.write(question, &[product, trouble]);
-    for _ in 0..draft.dice.whole(0, 2) {
-        let detail = draft.pick(SUPPORT_DETAILS);
-        let number = draft.dice.whole(2, 90).to_string();
-        draft.write(detail, &[&number]);
-    }
+    let details = draft.dice.whole(0, 2) as usize;
+    draft.deal(SUPPORT_DETAILS, details, usize::MAX);
     product
 }
 
@@ -161,8 +174,10 @@ fn agent(draft: &mut Draft) -> &'static str {
     let goal = draft.pick(AGENT_GOALS);
     draft.write(goal, &[topic]);
     draft.text.push_str("\n\nRules:\n");
-    for number in 1..=draft.dice.whole(2, 5) {
-        let rule = draft.pick(AGENT_RULES);
+    let rules = draft.dice.whole(2, 5);
+    let first = draft.dice.whole(0, AGENT_RULES.len() as u64 - 1);
+    for number in 1..=rules {
+        let rule = AGENT_RULES[((first + number) % AGENT_RULES.len() as u64) as usize];
         let limit = draft.dice.whole(2, 12).to_string();
         draft.write("{}. ", &[&number.to_string()]);
         draft.write(rule, &[&limit]);
@@ -171,8 +186,8 @@ fn agent(draft: &mut Draft) -> &'static str {
     draft.text.push('\n');
     let form = draft.pick(AGENT_FORMS);
     draft.write(form, &[]);
-    let length = draft.text.len() + draft.length(40.0, 1.2, 1500.0);
     draft.text.push_str("\n\nWhat is known so far: ");
+    let length = draft.text.len() + draft.length(40.0, 1.2, 1500.0).max(1);
     draft.fill(topic, length);
     topic
 }
@@ -262,12 +277,25 @@ const QUALITIES: &[&str] = &[
 ];
 
 const SENTENCES: &[&str] = &[
-    "{} {} {} in light of {}, about {} times a month.",
-    "As far as we know {} {} {}, and {} stands for {} of the cases.",
-    "Last week {} {} {}; {} was given as the reason in {} places.",
-    "It seems that {} {} {}, although {} says otherwise on page {}.",
-    "Note that {} {} {} while {} is counted per {} units.",
+    "In practice {} {} {} in light of {}, about {} times a month.",
+    "As far as we know {} {} {}, and {} came up in {} of the cases.",
+    "Since last week {} {} {}; {} was given as the reason in {} places.",
+    "It seems that {} {} {}, although {} would say otherwise on page {}.",
+    "Note that {} {} {}, with {} counted per {} units.",
     "When {} {} {}, {} should be checked within {} days.",
+];
+
+const CHAT_DETAILS: &[&str] = &[
+    "I have about {} hours a week for it.",
+    "So far I have only read one article, and it was {} years old.",
+    "My budget is around {} euros.",
+    "Please keep it under {} lines if you can.",
+    "A friend told me to start small, but she has done this for {} years.",
+    "I tried it {} times already and always gave up half way.",
+    "There are {} of us, and nobody agrees on anything.",
+    "It does not have to be perfect, it has to be ready in {} days.",
+    "I do not want to buy anything new before I am sure, at least not in the next {} weeks.",
+    "If there is a rule of thumb, give me that first, then {} details at most.",
 ];
 
 const CHAT_OPENINGS: &[&str] = &[
