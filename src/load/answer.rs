@@ -295,9 +295,10 @@ impl Reader {
     }
 
     fn content(&mut self, at: Duration, data: &[u8], value: Option<&Value>, partial: bool) {
-        match (self.answer.text.clone(), value) {
+        let answer = Arc::clone(&self.answer);
+        match (&answer.text, value) {
             (Some(path), Some(value)) => {
-                let found = path_text(&path, value);
+                let found = path_text(path, value);
                 if !found.is_empty() {
                     self.known.mark(at);
                     self.keep(&found);
@@ -410,9 +411,10 @@ impl Reader {
             Some(EndMark::Json(path)) => selects(path, &value),
             _ => true,
         };
-        match self.answer.text.clone() {
+        let answer = Arc::clone(&self.answer);
+        match &answer.text {
             Some(path) => {
-                let found = path_text(&path, &value);
+                let found = path_text(path, &value);
                 if found.is_empty() {
                     let text = format!("the answer has no text at `{path}`").into();
                     self.verdict.get_or_insert((Outcome::Invalid, text));

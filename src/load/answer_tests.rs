@@ -16,10 +16,10 @@ fn reader(answer: Answer, status: u16, kind: &str) -> Reader {
 
 /// Reads pieces, one every 10 ms, up to the end the reader finds.
 fn read(answer: Answer, kind: &str, pieces: &[&str]) -> Read {
-    read_until(reader(answer, 200, kind), pieces, End::Clean)
+    read_until(reader(answer, 200, kind), pieces, &End::Clean)
 }
 
-fn read_until(mut reader: Reader, pieces: &[&str], end: End) -> Read {
+fn read_until(mut reader: Reader, pieces: &[&str], end: &End) -> Read {
     let mut at = Duration::ZERO;
     for piece in pieces {
         at += ms(10);
@@ -27,7 +27,7 @@ fn read_until(mut reader: Reader, pieces: &[&str], end: End) -> Read {
             return reader.finish(at, &End::Clean);
         }
     }
-    reader.finish(at + ms(10), &end)
+    reader.finish(at + ms(10), end)
 }
 
 const SSE: &str = "text/event-stream; charset=utf-8";
@@ -208,7 +208,7 @@ fn statuses_have_their_classes() {
     for (status, outcome) in classes {
         let body = ["{\"error\":{\"message\":\"why\"}}"];
         let reader = reader(Answer::default(), status, "application/json");
-        let answer = read_until(reader, &body, End::Clean);
+        let answer = read_until(reader, &body, &End::Clean);
         assert_eq!(answer.outcome, outcome);
         if status != 302 {
             assert_eq!(answer.error.as_deref(), Some("why"));
@@ -234,9 +234,9 @@ fn a_wrong_content_type_is_told() {
 #[test]
 fn a_cut_after_an_error_stays_the_error() {
     let cut = End::Cut(Outcome::Aborted, "connection reset".into());
-    let answer = read_until(reader(Answer::default(), 200, SSE), &[&chunk("a")], cut.clone());
+    let answer = read_until(reader(Answer::default(), 200, SSE), &[&chunk("a")], &cut);
     assert_eq!((answer.outcome, answer.complete), (Outcome::Aborted, false));
-    let answer = read_until(reader(Answer::default(), 500, SSE), &["boom"], cut);
+    let answer = read_until(reader(Answer::default(), 500, SSE), &["boom"], &cut);
     assert_eq!((answer.outcome, answer.error.as_deref()), (Outcome::Http5xx, Some("boom")));
 }
 

@@ -209,12 +209,12 @@ impl Client {
                 headers.append(name, value);
             }
         };
-        say(SESSION, format!("session-{session}"));
+        // Session and turn: what faults are drawn from, so that a retry of an earlier turn moves
+        // nothing later.
+        say(SESSION, format!("session-{session}/{number}"));
         say(REQUEST, format!("{request:032x}"));
         say(TRACEPARENT, format!("00-{trace:032x}-{span:016x}-01"));
-        let baggage = format!(
-            "brownout.session=session-{session},brownout.turn={number},synthetic_request=true"
-        );
+        let baggage = format!("brownout.session=session-{session}/{number},synthetic_request=true");
         say(BAGGAGE, baggage);
     }
 

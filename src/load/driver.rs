@@ -84,7 +84,8 @@ impl Driver {
         end: Option<Duration>,
     ) -> Result<Handle, Error> {
         let connect = ConnectOptions { timeout: plan.timeout, ..ConnectOptions::default() };
-        let options = Options { connect, idle: IDLE, ..Options::default() };
+        // A user whose connection is closed without an answer has failed: nothing is sent twice.
+        let options = Options { connect, idle: IDLE, resend: false, ..Options::default() };
         let pool = Pool::new(origin(&plan.app)?, options)?;
         Self::start_over(pool, plan, seed, clock, recorder, end)
     }

@@ -35,11 +35,18 @@ pub struct Options {
     pub idle: Duration,
     /// More idle connections than this are not kept.
     pub keep: usize,
+    /// A request that meets a kept connection just closed goes out once more, on a new one.
+    pub resend: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connect: ConnectOptions::default(), idle: Duration::from_secs(60), keep: 20_000 }
+        Self {
+            connect: ConnectOptions::default(),
+            idle: Duration::from_secs(60),
+            keep: 20_000,
+            resend: true,
+        }
     }
 }
 
@@ -149,7 +156,7 @@ where
             lane.wire.write_head(request.headers_mut(), lines, true);
             lane.wire.expect_head();
         }
-        if lane.used {
+        if lane.used && self.shared.options.resend {
             lane.wire.set(RECORD);
         }
         lane.used = true;

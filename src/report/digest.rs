@@ -31,14 +31,30 @@ pub(super) fn only_warns(expected: &Expected) -> bool {
     expected.severity == "warn"
 }
 
-/// The reasons that say more than the headline and the tally do.
+/// The reasons that say more than the headline, the tally and the expectations do.
 pub(super) fn reasons(record: &Record) -> impl Iterator<Item = &String> {
+    // A reason that begins with an expectation stands in their table, numbers and all.
+    let judged = |reason: &String| {
+        let quoted = reason.strip_prefix("warning: ").unwrap_or(reason).strip_prefix('`');
+        quoted.is_some_and(|it| {
+            record.expectations.iter().any(|told| {
+                !told.text.is_empty()
+                    && it.strip_prefix(&*told.text).is_some_and(|rest| rest.starts_with('`'))
+            })
+        })
+    };
     let tally = Tally::of(record).sentence();
     record.reasons.iter().filter(move |it| {
         !it.trim().is_empty()
+            && !judged(it)
             && !record.headline.contains(it.as_str())
             && !tally.contains(it.as_str())
     })
+}
+
+/// Whether a reason speaks of this already.
+pub(super) fn is_reason(record: &Record, what: &str) -> bool {
+    record.reasons.iter().any(|reason| reason.contains(what))
 }
 
 /// How many expectations ended how.
@@ -361,13 +377,13 @@ pub(super) fn really_selected(fault: &FaultLedger) -> Option<(f64, [f64; 2])> {
     Some((fault.selected as f64 / fault.matched as f64, interval))
 }
 
-/// `21.0 s`, or `> 30 s` when the run ended first.
+/// `21 s`, or `> 30 s` when the run ended first. Recovery is found to the second.
 pub(super) fn recovery_time(recovery: &crate::measure::record::Recovery) -> String {
     match recovery.time_to_recover_s {
         Some(time) if time.is_finite() && recovery.censored => {
-            format!("> {}", numbers::seconds(time))
+            format!("> {}", numbers::whole_seconds(time))
         }
-        Some(time) => numbers::seconds(time),
+        Some(time) => numbers::whole_seconds(time),
         None if recovery.censored => "not recovered".into(),
         None => numbers::DASH.into(),
     }

@@ -141,7 +141,7 @@ fn run(record: &Record, name: &str) -> TestCase {
         |kind: &str, message: &str| not_green(NonSuccessKind::Error, kind, message, &body());
     let status = match record.verdict {
         Verdict::Aborted => error("SafetyAbort", because),
-        _ if record.partial => error("Partial", "the run was cut short"),
+        _ if record.partial => error("Partial", &format!("the run was cut short: {because}")),
         Verdict::Inconclusive if tally.inconclusive == 0 && !fault_missed => {
             error("Inconclusive", because)
         }

@@ -19,6 +19,14 @@ pub(super) fn seconds(value: f64) -> String {
     }
 }
 
+/// Seconds that were counted in whole ones: `21 s`, and `2.50 s` where they were not.
+pub(super) fn whole_seconds(value: f64) -> String {
+    if value == value.round() && value.is_finite() {
+        return format!("{value:.0} s");
+    }
+    seconds(value)
+}
+
 /// A share of 1 as percent: `88.2 %`.
 pub(super) fn percent(share: f64) -> String {
     if !share.is_finite() {
@@ -154,6 +162,8 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(seconds(value), text, "{value}");
         }
+        assert_eq!(whole_seconds(21.0), "21 s");
+        assert_eq!(whole_seconds(f64::INFINITY), "–");
     }
 
     #[test]

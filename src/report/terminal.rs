@@ -221,8 +221,10 @@ impl Page<'_> {
                 digest::Fate::Unused => {}
                 digest::Fate::Hit => self.labelled(out, "fault", &hit_words(fault, &name)),
                 digest::Fate::NeverHit => {
-                    let why = digest::never_hit_because(fault);
-                    let sentence = format!("? {name} never acted: {why}");
+                    let mut sentence = format!("? {name} never acted");
+                    if !digest::is_reason(record, &format!("`{}`", fault.name)) {
+                        let _ = write!(sentence, ": {}", digest::never_hit_because(fault));
+                    }
                     self.labelled(out, "fault", &sentence);
                 }
             }

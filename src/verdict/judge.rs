@@ -13,10 +13,19 @@ use crate::measure::record::{Expected, Verdict};
 
 /// The confidence of the interval that stands beside every estimate.
 const CONFIDENCE: f64 = 0.95;
+/// Stretches that a sentence with `for` looks at; in a long run they begin more than 1 s apart.
+const MOST_STRETCHES: u32 = 600;
 
 /// Judges each expectation.
 pub fn judge(expectations: &[Expectation], evidence: &Evidence<'_>) -> Vec<Expected> {
     expectations.iter().map(|expectation| judge_one(expectation, evidence)).collect()
+}
+
+/// The phases after which expectations ask for recovery.
+pub fn asked_recoveries(expectations: &[Expectation]) -> Vec<String> {
+    let asks = |expectation: &&Expectation| expectation.metric.name == "time_to_recover";
+    let phases = expectations.iter().filter(asks).filter_map(Expectation::phase);
+    phases.map(str::to_owned).collect()
 }
 
 fn judge_one(expectation: &Expectation, evidence: &Evidence<'_>) -> Expected {
@@ -183,6 +192,7 @@ impl Expectation {
         let whole = self.measured(evidence, span);
         let Some(hold) = self.hold else { return whole };
         let span = evidence.ledger.clipped(span);
+        let step = Duration::from_secs(1).max(span.length() / MOST_STRETCHES);
         let mut worst: Option<Estimate> = None;
         let mut from = span.from;
         while from + hold <= span.to {
@@ -195,7 +205,7 @@ impl Expectation {
             if part.value.is_some() && worst.as_ref().is_none_or(worse) {
                 worst = Some(part);
             }
-            from += Duration::from_secs(1);
+            from += step;
         }
         let note =
             format!("this part of the run was shorter than {}", words::seconds(hold.as_secs_f64()));
@@ -220,12 +230,13 @@ impl Expectation {
         let plain = if good { Verdict::Pass } else { Verdict::Fail };
         let open = |note: String| (Verdict::Inconclusive, Some(note));
         if estimate.censored {
-            // Only "too long already" is certain.
-            if !good && self.op.bounds_above() {
-                return (Verdict::Fail, Some("it did not end within the run".to_owned()));
+            // Only "longer than this" is certain.
+            let certain = good != self.op.bounds_above() && self.op != Op::NotEqual;
+            if certain {
+                return (plain, Some("it had not happened yet when the run moved on".to_owned()));
             }
             return open(format!(
-                "nothing is known beyond {}; make the time after the fault longer",
+                "nothing is known beyond {}; make that part of the run longer",
                 words::seconds(value)
             ));
         }

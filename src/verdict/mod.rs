@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub use self::evidence::Evidence;
 pub use self::headline::headline;
-pub use self::judge::judge;
+pub use self::judge::{asked_recoveries, judge};
 pub use self::known::{Argument, Kind, Known, METRICS};
 pub use self::overall::{Ending, conclude, exit};
 pub use self::sentence::MIN_SAMPLES;

@@ -26,8 +26,9 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// How many different prompts each set has.
-    pub const COUNT: u64 = 10_000;
+    /// How many different prompts each set has: few enough that each is asked more than once
+    /// early in a run, since only then is it known how long its answers usually are.
+    pub const COUNT: u64 = 40;
 
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -53,12 +54,12 @@ impl Preset {
     /// The prompt with this number; its fields are `text`, `topic`, `kind` and `id`.
     pub fn prompt(self, number: u64) -> Prompt {
         let number = number % Self::COUNT;
-        let mut dice = Dice::from_seed(PRESET_SEED).fork(self.name()).fork_number(number);
+        let dice = Dice::from_seed(PRESET_SEED).fork(self.name()).fork_number(number);
         let kind = match self {
-            Self::Mixed => match dice.whole(0, 99) {
-                0..55 => Self::Chat,
-                55..85 => Self::RagSupport,
-                85..95 => Self::Agent,
+            Self::Mixed => match number % 20 {
+                0..11 => Self::Chat,
+                11..17 => Self::RagSupport,
+                17..19 => Self::Agent,
                 _ => Self::LongContext,
             },
             one => one,
@@ -114,6 +115,18 @@ impl Draft {
         ((median * (sigma * self.dice.normal()).exp()).min(most) * 4.0) as usize
     }
 
+    /// Adds up to so many of the sentences, none twice, while the text is shorter than this.
+    fn deal(&mut self, from: &[&'static str], count: usize, length: usize) {
+        let first = self.dice.whole(0, from.len() as u64 - 1) as usize;
+        for nth in 0..count.min(from.len()) {
+            if self.text.len() >= length {
+                break;
+            }
+            let number = self.dice.whole(2, 60).to_string();
+            self.write(from[(first + nth) % from.len()], &[&number]);
+        }
+    }
+
     /// Adds sentences on the topic until the text is this long.
     fn fill(&mut self, topic: &str, length: usize) {
         let mut sentences = 0;
@@ -137,7 +150,11 @@ fn chat(draft: &mut Draft) -> &'static str {
     let (opening, aim) = (draft.pick(CHAT_OPENINGS), draft.pick(CHAT_AIMS));
     let length = draft.length(45.0, 1.0, 2000.0);
     draft.write(opening, &[topic, aim]);
-    draft.fill(topic, length);
+    draft.deal(CHAT_DETAILS, CHAT_DETAILS.len(), length);
+    if draft.text.len() + 60 < length {
+        draft.text.push_str("\n\nHere is what I have so far.");
+        draft.fill(topic, length);
+    }
     topic
 }
 
@@ -146,11 +163,8 @@ fn support(draft: &mut Draft) -> &'static str {
     let product = draft.pick(PRODUCTS);
     let (question, trouble) = (draft.pick(SUPPORT_QUESTIONS), draft.pick(TROUBLES));
     draft.write(question, &[product, trouble]);
-    for _ in 0..draft.dice.whole(0, 2) {
-        let detail = draft.pick(SUPPORT_DETAILS);
-        let number = draft.dice.whole(2, 90).to_string();
-        draft.write(detail, &[&number]);
-    }
+    let details = draft.dice.whole(0, 2) as usize;
+    draft.deal(SUPPORT_DETAILS, details, usize::MAX);
     product
 }
 
@@ -160,8 +174,10 @@ fn agent(draft: &mut Draft) -> &'static str {
     let goal = draft.pick(AGENT_GOALS);
     draft.write(goal, &[topic]);
     draft.text.push_str("\n\nRules:\n");
-    for number in 1..=draft.dice.whole(2, 5) {
-        let rule = draft.pick(AGENT_RULES);
+    let rules = draft.dice.whole(2, 5);
+    let first = draft.dice.whole(0, AGENT_RULES.len() as u64 - 1);
+    for number in 1..=rules {
+        let rule = AGENT_RULES[((first + number) % AGENT_RULES.len() as u64) as usize];
         let limit = draft.dice.whole(2, 12).to_string();
         draft.write("{}. ", &[&number.to_string()]);
         draft.write(rule, &[&limit]);
@@ -170,8 +186,8 @@ fn agent(draft: &mut Draft) -> &'static str {
     draft.text.push('\n');
     let form = draft.pick(AGENT_FORMS);
     draft.write(form, &[]);
-    let length = draft.text.len() + draft.length(40.0, 1.2, 1500.0);
     draft.text.push_str("\n\nWhat is known so far: ");
+    let length = draft.text.len() + draft.length(40.0, 1.2, 1500.0).max(1);
     draft.fill(topic, length);
     topic
 }
@@ -261,12 +277,25 @@ const QUALITIES: &[&str] = &[
 ];
 
 const SENTENCES: &[&str] = &[
-    "{} {} {} in light of {}, about {} times a month.",
-    "As far as we know {} {} {}, and {} stands for {} of the cases.",
-    "Last week {} {} {}; {} was given as the reason in {} places.",
-    "It seems that {} {} {}, although {} says otherwise on page {}.",
-    "Note that {} {} {} while {} is counted per {} units.",
+    "In practice {} {} {} in light of {}, about {} times a month.",
+    "As far as we know {} {} {}, and {} came up in {} of the cases.",
+    "Since last week {} {} {}; {} was given as the reason in {} places.",
+    "It seems that {} {} {}, although {} would say otherwise on page {}.",
+    "Note that {} {} {}, with {} counted per {} units.",
     "When {} {} {}, {} should be checked within {} days.",
+];
+
+const CHAT_DETAILS: &[&str] = &[
+    "I have about {} hours a week for it.",
+    "So far I have only read one article, and it was {} years old.",
+    "My budget is around {} euros.",
+    "Please keep it under {} lines if you can.",
+    "A friend told me to start small, but she has done this for {} years.",
+    "I tried it {} times already and always gave up half way.",
+    "There are {} of us, and nobody agrees on anything.",
+    "It does not have to be perfect, it has to be ready in {} days.",
+    "I do not want to buy anything new before I am sure, at least not in the next {} weeks.",
+    "If there is a rule of thumb, give me that first, then {} details at most.",
 ];
 
 const CHAT_OPENINGS: &[&str] = &[
@@ -381,10 +410,8 @@ const DOCUMENT_QUESTIONS: &[&str] = &[
 mod tests {
     use super::*;
 
-    fn lengths(preset: Preset, n: u64) -> Vec<usize> {
-        let mut lengths: Vec<usize> = (0..n).map(|i| preset.prompt(i).text.len()).collect();
-        lengths.sort_unstable();
-        lengths
+    fn all(preset: Preset) -> impl Iterator<Item = Prompt> {
+        (0..Preset::COUNT).map(move |number| preset.prompt(number))
     }
 
     #[test]
@@ -400,24 +427,35 @@ mod tests {
 
     #[test]
     fn lengths_are_those_of_their_kind() {
-        let chat = lengths(Preset::Chat, 400);
-        assert!((120..400).contains(&chat[200]), "median {}", chat[200]);
-        assert!(chat[396] > 1000, "tail {}", chat[396]);
-        let support = lengths(Preset::RagSupport, 400);
-        assert!((60..160).contains(&support[200]), "median {}", support[200]);
-        let long = lengths(Preset::LongContext, 60);
-        assert!((12_000..32_000).contains(&long[30]), "median {}", long[30]);
-        assert!(long[59] < 90_000);
+        let lengths = |preset| {
+            let mut lengths: Vec<usize> = all(preset).map(|prompt| prompt.text.len()).collect();
+            lengths.sort_unstable();
+            (lengths[20], lengths[39])
+        };
+        let (median, longest) = lengths(Preset::Chat);
+        assert!((120..400).contains(&median) && longest > 600, "{median} {longest}");
+        let (median, longest) = lengths(Preset::RagSupport);
+        assert!((60..160).contains(&median) && longest < 400, "{median} {longest}");
+        let (median, longest) = lengths(Preset::LongContext);
+        assert!((12_000..32_000).contains(&median) && longest < 90_000, "{median} {longest}");
+    }
+
+    #[test]
+    fn prompts_of_a_set_differ() {
+        for name in PRESETS {
+            let preset = Preset::named(name).unwrap();
+            let texts: std::collections::HashSet<String> =
+                all(preset).map(|prompt| prompt.text).collect();
+            assert_eq!(texts.len() as u64, Preset::COUNT, "{name}");
+        }
     }
 
     #[test]
     fn mixes_hold_every_kind() {
-        let kinds: Vec<String> = (0..400)
-            .map(|i| Preset::Mixed.prompt(i).fields["kind"].as_str().unwrap().to_owned())
-            .collect();
-        for kind in ["chat", "rag-support", "agent", "long-context"] {
-            let n = kinds.iter().filter(|found| *found == kind).count();
-            assert!(n > 5, "{n} of {kind}");
+        let kinds: Vec<Prompt> = all(Preset::Mixed).collect();
+        for (kind, n) in [("chat", 22), ("rag-support", 12), ("agent", 4), ("long-context", 2)] {
+            let found = kinds.iter().filter(|prompt| prompt.fields["kind"] == kind).count();
+            assert_eq!(found, n, "{kind}");
         }
     }
 
@@ -425,8 +463,7 @@ mod tests {
     fn no_pattern_is_left_unfilled() {
         for name in PRESETS {
             let preset = Preset::named(name).unwrap();
-            for number in 0..60 {
-                let text = preset.prompt(number).text;
+            for Prompt { text, .. } in all(preset) {
                 assert!(!text.contains("{}"), "{text}");
                 assert!(!text.contains("  "), "{text}");
             }

@@ -79,10 +79,19 @@ impl Script {
         Duration::from_secs_f64(dice.between(range.low.as_secs_f64(), range.high.as_secs_f64()))
     }
 
-    /// The number of the prompt of this turn, out of `of`.
+    /// The number of the prompt of this turn, out of `of`. Every prompt is asked once before any is
+    /// asked again, so that each is known from early on.
     pub fn prompt(&self, session: u64, turn: u32, of: u64) -> u64 {
-        let mut dice = self.prompts.fork_number(session).fork_number(u64::from(turn));
-        dice.whole(0, of.max(1) - 1)
+        let of = of.max(1);
+        let (round, place) = (session / of, session % of);
+        let mut dice = self.prompts.fork_number(u64::from(turn)).fork_number(round);
+        // A walk through all numbers in steps that have no divisor in common with their count.
+        let first = dice.whole(0, of - 1);
+        let mut step = dice.whole(1, of);
+        while greatest_common_divisor(step, of) > 1 {
+            step = step % of + 1;
+        }
+        ((u128::from(first) + u128::from(place) * u128::from(step)) % u128::from(of)) as u64
     }
 
     /// 128 bits that name the request of this turn.
@@ -151,6 +160,10 @@ impl Starts {
         }
         self.joined.sort_by_key(|start| std::cmp::Reverse((start.at, start.session.number)));
     }
+}
+
+fn greatest_common_divisor(one: u64, other: u64) -> u64 {
+    if other == 0 { one } else { greatest_common_divisor(other, one % other) }
 }
 
 /// Sessions longer than this are not traced back any further.
@@ -276,6 +289,20 @@ mod tests {
             let think = script.think_time(number, 1).as_secs_f64();
             assert!((1.0..=3.0).contains(&think));
             assert!(script.prompt(number, 0, 7) < 7);
+        }
+    }
+
+    #[test]
+    fn every_prompt_is_asked_before_any_is_asked_again() {
+        let script = Script::new(&plan(), &Dice::from_seed(7));
+        for of in [1, 2, 7, 40, 1000] {
+            let round = |first: u64| -> Vec<u64> {
+                (first..first + of).map(|session| script.prompt(session, 0, of)).collect()
+            };
+            let mut all = round(of);
+            all.sort_unstable();
+            assert_eq!(all, (0..of).collect::<Vec<_>>());
+            assert!(of < 7 || round(0) != round(of), "the order changes");
         }
     }
 

@@ -193,6 +193,11 @@ impl Compiler<'_> {
     fn target(&mut self, app: &Url, path: Option<&str>) -> Target {
         let mut segments = match path {
             None => vec![Segment::Literal(app.path().to_owned())],
+            Some(query) if query.starts_with('?') => {
+                let mut segments = vec![Segment::Literal(app.path().to_owned())];
+                segments.extend(self.parse(query, &"path"));
+                segments
+            }
             Some(path) => {
                 let base = app.path().trim_end_matches('/');
                 let mut segments = vec![Segment::Literal(format!("{base}/"))];

@@ -98,6 +98,23 @@ fn paths_and_headers_are_filled() {
 }
 
 #[test]
+fn paths_stand_below_the_app() {
+    for (app, path, expected) in [
+        ("http://app", None, "/"),
+        ("http://app/chat", None, "/chat"),
+        ("http://app", Some("/chat"), "/chat"),
+        ("http://app/api/", Some("/chat"), "/api/chat"),
+        ("http://app/chat", Some("?fast=1"), "/chat?fast=1"),
+        ("http://app/chat?k=1", Some("?fast=1"), "/chat?fast=1&k=1"),
+    ] {
+        let path = path.map(str::to_owned);
+        let template = Template { path, ..with_body(json!({})) };
+        let request = fill(&compile(template, app).unwrap(), &[]);
+        assert_eq!(request.uri().to_string(), expected);
+    }
+}
+
+#[test]
 fn a_bare_url_has_a_request_of_its_own() {
     for (app, key) in [
         ("http://app/chat", "message"),

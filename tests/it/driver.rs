@@ -295,6 +295,27 @@ async fn aborted_streams_are_aborted() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_twice() {
+    // Every other request finds its kept connection closed without a word.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = asked.clone();
+    let server = Server::start(move |_| match counting.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => json("{\"answer\":\"hi\"}"),
+        _ => vec![Wait(ms(1)), Close],
+    })
+    .await;
+    let think_time = SpanRange { low: ms(20), high: ms(20) };
+    let sessions = Sessions { think_time, ..Sessions::default() };
+    let samples = run(&Plan { sessions, ..server.plan() }, 1, ms(600)).await;
+    assert_eq!(samples.len(), asked.load(Ordering::SeqCst));
+    for (nth, sample) in samples.iter().enumerate() {
+        let expected = if nth % 2 == 0 { Outcome::Ok } else { Outcome::Aborted };
+        assert_eq!(sample.outcome, expected, "{nth}");
+    }
+    assert!(samples.len() > 2);
+}
+
+#[tokio::test]
 async fn errors_inside_a_good_status_are_errors() {
     let error = "data: {\"error\":{\"message\":\"key sk-live-12345678 is over its limit\"}}\n\n";
     let sample = ask(then(tokens(5), [piece(error), Hang])).await;
@@ -595,12 +616,12 @@ async fn requests_say_who_is_asking() {
         let line = head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.unwrap_or_else(|| panic!("no {name} in {head}")).to_owned()
     };
-    assert_eq!(header("x-brownout-session"), "session-0");
+    assert_eq!(header("x-brownout-session"), "session-0/1");
     assert_eq!(header("x-request-id").len(), 32);
     let trace = header("traceparent");
     assert!(trace.starts_with("00-") && trace.ends_with("-01") && trace.len() == 55, "{trace}");
     let baggage = header("baggage");
-    assert!(baggage.contains("brownout.session=session-0"), "{baggage}");
+    assert!(baggage.contains("brownout.session=session-0/1,"), "{baggage}");
     assert!(baggage.contains("synthetic_request=true"), "{baggage}");
     assert!(header("accept").contains("text/event-stream"));
     assert_eq!(header("host"), server.address.to_string());

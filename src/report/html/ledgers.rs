@@ -252,14 +252,15 @@ pub(super) fn driver(record: &Record) -> Table {
 pub(super) fn doubts(record: &Record) -> Vec<String> {
     let mut doubts: Vec<String> =
         record.driver.warnings.iter().take(20).map(|it| text::line(it, 400)).collect();
-    if record.observations_dropped > 0 {
+    if record.observations_dropped > 0 && !digest::is_reason(record, "observations") {
         doubts.push(format!(
             "{} were dropped, so counts are too low",
             numbers::of(record.observations_dropped, "observation", "observations")
         ));
     }
     for fault in &record.faults {
-        if digest::fate(record, fault) == Fate::NeverHit && doubts.len() < 40 {
+        let told = digest::is_reason(record, &format!("`{}`", fault.name));
+        if digest::fate(record, fault) == Fate::NeverHit && !told && doubts.len() < 40 {
             doubts.push(format!(
                 "fault {} never acted: {}",
                 text::line(&fault.name, 100),

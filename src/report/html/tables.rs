@@ -19,10 +19,6 @@ pub(super) fn expectations(record: &Record) -> Table {
     let lines = record.source.text.lines().take(super::MOST_LINES).count();
     for expected in digest::by_urgency(record) {
         let warns = digest::only_warns(expected) && expected.verdict == Verdict::Fail;
-        let observed = match expected.observed_text.is_empty() {
-            true => numbers::DASH,
-            false => &expected.observed_text,
-        };
         let line = match expected.line {
             0 => Cell::number(numbers::DASH.into()),
             line if line as usize > lines => Cell::number(line.to_string()),
@@ -33,7 +29,7 @@ pub(super) fn expectations(record: &Record) -> Table {
             vec![
                 Cell::mark(expected.verdict, warns),
                 Cell { header: true, ..Cell::code(&expected.text) },
-                Cell::number(text::line(observed, 60)).titled(samples(expected)),
+                Cell::number(observed_words(expected)).titled(samples(expected)),
                 Cell::count(expected.samples),
                 Cell::text(&margin(expected, warns)),
                 Cell::number(expected.interval.map_or_else(
@@ -52,6 +48,16 @@ fn row_class(verdict: Verdict) -> &'static str {
         Verdict::Aborted | Verdict::Fail => "broken",
         Verdict::Inconclusive => "open",
         Verdict::Pass => "",
+    }
+}
+
+/// What was observed; a factor with the sign that the rest of the page has.
+fn observed_words(expected: &Expected) -> String {
+    let words = text::line(&expected.observed_text, 60);
+    match words.strip_suffix('x') {
+        _ if words.is_empty() => numbers::DASH.into(),
+        Some(number) if expected.unit == "x" => format!("{number}×"),
+        _ => words,
     }
 }
 
@@ -127,7 +133,10 @@ pub(super) fn errors(record: &Record) -> Table {
         ],
         "",
     );
-    for error in record.errors.iter().take(MOST_ERRORS) {
+    let place = |name: &str| record.phases.iter().position(|it| it.name == name);
+    let mut errors: Vec<_> = record.errors.iter().collect();
+    errors.sort_by_key(|it| (place(&it.phase), std::cmp::Reverse(it.count)));
+    for error in errors.iter().take(MOST_ERRORS) {
         let phase = record.phases.iter().find(|it| it.name == error.phase);
         let requests = phase.map_or(0, |it| it.requests);
         let share = (requests > 0).then(|| error.count as f64 / requests as f64);
@@ -148,8 +157,8 @@ pub(super) fn errors(record: &Record) -> Table {
             Cell::text(&acting),
         ]);
     }
-    if record.errors.len() > MOST_ERRORS {
-        let rest = &record.errors[MOST_ERRORS..];
+    if errors.len() > MOST_ERRORS {
+        let rest = &errors[MOST_ERRORS..];
         let requests: u64 = rest.iter().map(|it| it.count).sum();
         table.note = format!(
             "{} more kinds with {} are in results.json.",
@@ -163,13 +172,13 @@ pub(super) fn errors(record: &Record) -> Table {
 
 /// The control: what went wrong while nothing was made to go wrong.
 fn control_row(record: &Record, table: &mut Table) {
-    let first_fault = record.phases.iter().find(|it| !it.faults.is_empty());
-    let start = |name: &str| record.phases.iter().find(|it| it.name == name).map(|it| it.start_s);
+    // Phases up to the first fault: what goes wrong there is the app's own.
+    let healthy = record.phases.iter().take_while(|it| it.faults.is_empty());
+    let healthy: Vec<&str> = healthy.map(|it| it.name.as_str()).collect();
     let (mut before, mut after) = (0u64, 0u64);
     for error in record.errors.iter().filter(|it| !it.during_fault) {
-        let aftermath =
-            first_fault.zip(start(&error.phase)).is_some_and(|(fault, at)| at > fault.start_s);
-        *(if aftermath { &mut after } else { &mut before }) += error.count;
+        let own = healthy.contains(&error.phase.as_str());
+        *(if own { &mut before } else { &mut after }) += error.count;
     }
     let requests = digest::requests(record);
     let share = (requests > 0).then(|| (before + after) as f64 / requests as f64);
@@ -179,8 +188,8 @@ fn control_row(record: &Record, table: &mut Table) {
             "no request was made while no fault was armed".into()
         }
         (0, 0) => "the app is well when nobody disturbs it".into(),
-        (0, _) => "all of them after a fault: its aftermath".into(),
-        (_, 0) => "all of them before any fault: look here first".into(),
+        (0, _) => "all of them after a fault first acted: its aftermath".into(),
+        (_, 0) => "all of them before any fault: look there first".into(),
         _ => format!("{} before any fault: look there first", numbers::count(before)),
     };
     table.marked_row(

@@ -1,8 +1,9 @@
 use super::*;
 use crate::measure::ledger::tests::{add_call, add_sample, call, phased, sample, secs};
-use crate::measure::record::{DependencyInfo, FaultLedger};
+use crate::measure::record::{DependencyInfo, FaultLedger, Record};
 use crate::measure::recovery::Rule;
 use crate::measure::{Call, CallEnd, Ledger, Outcome};
+use crate::verdict::{Ending, conclude};
 
 /// Baseline, storm, recovery of 20, 20 and 40 s at 5 requests a second. In the storm every fifth
 /// request fails, answers take ten times as long and the app calls twice; it ends `late` seconds
@@ -184,9 +185,10 @@ fn a_wait_without_end_fails_only_when_it_is_already_too_long() {
     assert_eq!(told.verdict, Verdict::Inconclusive);
     assert_eq!(
         told.note.unwrap(),
-        "nothing is known beyond 40 s; make the time after the fault longer"
+        "nothing is known beyond 40 s; make that part of the run longer"
     );
-    assert_eq!(judged(&ledger, "time_to_recover > 30s").verdict, Verdict::Inconclusive);
+    assert_eq!(judged(&ledger, "time_to_recover > 30s").verdict, Verdict::Pass);
+    assert_eq!(judged(&ledger, "time_to_recover > 60s").verdict, Verdict::Inconclusive);
     let told = judged(&ledger, "time_to_failover < 15s after storm");
     assert_eq!((told.verdict, told.observed_text.as_str()), (Verdict::Fail, "> 20 s"));
     let told = judged(&run(0.0), "time_to_recover < 1s after storm");
@@ -267,4 +269,59 @@ fn silent_truncation_is_seen_by_length() {
     assert_eq!((told.verdict, told.samples), (Verdict::Fail, 130));
     let told = judged(&ledger, "completeness >= 98% during storm");
     assert_eq!((told.verdict, told.observed_text.as_str()), (Verdict::Fail, "61.5 %"));
+}
+
+#[test]
+fn every_known_metric_can_be_judged() {
+    let (full, empty) = (run(7.0), Ledger::default());
+    let bare = phased(&[("baseline", 20.0, &[]), ("storm", 20.0, &["f"])]);
+    for known in crate::verdict::METRICS {
+        let form = known.form().replace("(storm)", "(f)");
+        for tail in ["", " after storm", " after baseline for 5s"] {
+            let text = format!("{form} >= 0{tail}");
+            let told = judged_with(&full, &text, |e| e.min_samples = 1);
+            assert!(told.observed_text != "–" || told.note.is_some(), "{text}: {told:?}");
+            assert!(
+                told.verdict == Verdict::Pass || tail.starts_with(" after"),
+                "{text}: {told:?}"
+            );
+            for ledger in [&empty, &bare] {
+                let told = judged(ledger, &text);
+                assert!(known.exempt || told.verdict == Verdict::Inconclusive, "{text}: {told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn from_observations_to_a_verdict() {
+    let (ledger, rule) = (run(7.0), Rule::default());
+    let expectations: Vec<Expectation> =
+        ["success_rate >= 95% during storm", "time_to_recover < 30s after storm"]
+            .iter()
+            .map(|text| Expectation::parse(text).unwrap())
+            .collect();
+    let mut record = Record {
+        dependencies: vec![dependency("llm", "openai"), dependency("vectors", "qdrant")],
+        faults: vec![FaultLedger {
+            name: "f".into(),
+            hit: 40,
+            armed: 100,
+            ..FaultLedger::default()
+        }],
+        ..Record::default()
+    };
+    ledger.summarise(&rule, &asked_recoveries(&expectations), &mut record);
+    let evidence = Evidence::new(&ledger, &rule, &record.faults, &record.dependencies);
+    record.expectations = judge(&expectations, &evidence);
+    conclude(&mut record, &Ending::Complete);
+    assert_eq!((record.verdict, record.exit_code), (Verdict::Fail, 1), "{:?}", record.reasons);
+    assert_eq!(record.reasons, ["`success_rate >= 95% during storm`: 80 %, 15.0 points under"]);
+    assert_eq!(
+        record.headline,
+        "In storm, 20 % of 100 requests failed, mostly HTTP 500; the app multiplied its calls to llm 2.0x and needed 7 s to recover after the fault was gone. 100 % of its retries came before Retry-After had passed."
+    );
+    assert_eq!(record.recovery[0].time_to_recover_s, record.expectations[1].observed);
+    let json = serde_json::to_string(&record).unwrap();
+    assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
 }

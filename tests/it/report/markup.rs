@@ -6,7 +6,7 @@
 pub(super) struct Element {
     pub(super) name: String,
     pub(super) attributes: Vec<(String, String)>,
-    pub(super) children: Vec<Element>,
+    pub(super) children: Vec<Self>,
     /// Its own text, entities as written.
     pub(super) text: String,
 }

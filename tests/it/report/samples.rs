@@ -230,19 +230,23 @@ pub(super) fn failing() -> Record {
         algorithm: "chacha12/1".into(),
         verdict: Verdict::Fail,
         exit_code: 1,
-        reasons: vec!["3 of 6 expectations failed".into()],
+        reasons: vec![
+            "`success_rate >= 95% during storm`: 88.0 %, 7.0 points under".into(),
+            "`retry_amplification(llm) < 1.5 during storm`: 2.07x, 0.57 over".into(),
+            "`time_to_recover < 10s after storm`: 21 s, 11 s over".into(),
+        ],
         headline: "In storm, 12 % of user requests failed (limit 5 %): 94 % of the app's retries came before Retry-After had passed, and the queue they built needed 21 s to drain after the fault was gone (limit 10 s).".into(),
         partial: false,
         started: "2026-09-10T14:03:22Z".into(),
         duration_s: 75.0,
         phases: vec![phase("baseline", 0.0, 20.0, 100, &[("ok", 100)]), storm, recovery],
         expectations: vec![
-            seen(expected(18, "success_rate >= 99% during baseline", "baseline", "%", 0.99), Verdict::Pass, 1.0, 100, ["100 %", "1.0 points over"]),
+            seen(expected(18, "success_rate >= 99% during baseline", "baseline", "%", 0.99), Verdict::Pass, 1.0, 100, ["100 %", "1.0 points to spare"]),
             Expected { interval: Some([0.811, 0.926]), ..seen(expected(19, "success_rate >= 95% during storm", "storm", "%", 0.95), Verdict::Fail, 0.88, 125, ["88.0 %", "7.0 points under"]) },
-            seen(expected(20, "retry_amplification(llm) < 1.5 during storm", "storm", "x", 1.5), Verdict::Fail, 2.07, 259, ["2.07×", "0.57 over"]),
-            Expected { interval: Some([0.941, 0.995]), ..seen(expected(21, "completeness >= 98% during storm", "storm", "%", 0.98), Verdict::Pass, 117.0 / 119.0, 119, ["98.3 %", "0.3 points over"]) },
-            seen(expected(22, "time_to_recover < 10s after storm", "storm", "s", 10.0), Verdict::Fail, 21.0, 1, ["21.0 s", "11 s over"]),
-            seen(expected(23, "p95(ttft) <= 110% of baseline during recovery", "recovery", "%", 1.1), Verdict::Pass, 1.07, 147, ["107 %", "3 points under"]),
+            seen(expected(20, "retry_amplification(llm) < 1.5 during storm", "storm", "x", 1.5), Verdict::Fail, 2.07, 259, ["2.07x", "0.57 over"]),
+            Expected { interval: Some([0.941, 0.995]), ..seen(expected(21, "completeness >= 98% during storm", "storm", "%", 0.98), Verdict::Pass, 117.0 / 119.0, 119, ["98.3 %", "0.3 points to spare"]) },
+            seen(expected(22, "time_to_recover < 10s after storm", "storm", "s", 10.0), Verdict::Fail, 21.0, 1, ["21 s", "11 s over"]),
+            seen(expected(23, "p95(ttft) <= 110% of baseline during recovery", "recovery", "%", 1.1), Verdict::Pass, 1.07, 147, ["107 %", "3.0 points to spare"]),
         ],
         faults: vec![FaultLedger {
             name: "storm".into(),
@@ -337,12 +341,12 @@ pub(super) fn passing() -> Record {
     recovery.success_rate = Some(1.0);
     recovery.dependencies.insert("llm".into(), dependency(150, 150, 1.0));
     let words = [
-        ["100 %", "1.0 points over"],
-        ["98.4 %", "3.4 points over"],
-        ["1.13×", "0.37 under"],
-        ["100 %", "2.0 points over"],
-        ["3.00 s", "7.0 s under"],
-        ["102 %", "8 points under"],
+        ["100 %", "1.0 points to spare"],
+        ["98.4 %", "3.4 points to spare"],
+        ["1.13x", "0.37 to spare"],
+        ["100 %", "2.0 points to spare"],
+        ["3 s", "7 s to spare"],
+        ["102 %", "8.0 points to spare"],
     ];
     for (it, words) in record.expectations.iter_mut().zip(words) {
         it.verdict = Verdict::Pass;
@@ -364,7 +368,7 @@ pub(super) fn inconclusive() -> Record {
     record.exit_code = 5;
     record.headline = "Nothing was shown: the fault storm never acted.".into();
     record.reasons = vec![
-        "fault storm matched none of 141 requests: its `where` asks for path /v1/completions, the app calls /v1/chat/completions".into(),
+        "the fault `storm` hit nothing: its `where` describes none of the 141 requests to `llm`; compare it with the requests in decisions.jsonl, or leave it out".into(),
     ];
     record.faults[0] = FaultLedger { matched: 0, selected: 0, hit: 0, ..record.faults[0].clone() };
     record.lanes[0].ticks.clear();
