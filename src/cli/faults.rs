@@ -32,7 +32,8 @@ fn listing() -> Value {
         .iter()
         .map(|kind| json!({ "name": kind.name, "summary": kind.summary, "example": kind.example }))
         .collect();
-    let profiles: Vec<Value> = PROFILES.iter()
+    let profiles: Vec<Value> = PROFILES
+        .iter()
         .map(|profile| json!({ "name": profile.name, "summary": summary(profile) }))
         .collect();
     json!({ "effects": kinds, "profiles": profiles })
@@ -72,7 +73,8 @@ fn explain(kind: &Kind) -> String {
             let _ = writeln!(text, "  {:<28} {line}", "");
         }
     }
-    let using: Vec<&str> = PROFILES.iter()
+    let using: Vec<&str> = PROFILES
+        .iter()
         .filter(|profile| uses(profile, kind.name))
         .map(|profile| profile.name)
         .collect();
@@ -121,5 +123,8 @@ fn summary(profile: &profile::Profile) -> String {
 
 /// Whether a profile has this effect.
 fn uses(profile: &profile::Profile, effect: &str) -> bool {
-    profile.text.lines().any(|line| line.strip_prefix(effect).is_some_and(|rest| rest.starts_with(':')))
+    profile
+        .text
+        .lines()
+        .any(|line| line.strip_prefix(effect).is_some_and(|rest| rest.starts_with(':')))
 }

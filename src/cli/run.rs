@@ -91,8 +91,7 @@ fn summary(finished: &Finished, out: &OutArgs) -> Result<(), Failed> {
         report: Some(finished.written.html.display().to_string()),
         ..report::Style::default()
     };
-    let mut text = report::terminal(&finished.record, &style);
-    text.push_str(&format!("again    {}\n", finished.record.reproduce));
+    let text = report::terminal(&finished.record, &style);
     terminal::out(&text)?;
     if std::env::var_os("GITHUB_ACTIONS").is_some() {
         terminal::out(&report::annotations(&finished.record))?;

@@ -86,8 +86,8 @@ pub struct Recovered {
     pub metrics: Vec<String>,
     /// Allowed distance from baseline, as a share of 1.
     pub within: f64,
-    /// For how long it must hold.
-    pub hold: Duration,
+    /// For how long it must hold; None: 10 s, or less where a phase is short.
+    pub hold: Option<Duration>,
 }
 
 /// When to stop, and how far a run may go.

@@ -116,7 +116,9 @@ impl Book {
     /// Whether a safety sentence holds now.
     pub(super) fn holds_now(&self, sentence: &Expectation, now: Duration) -> bool {
         let rule = Rule::default();
-        self.read(|ledger| Evidence::new(ledger, &rule, &[], &[]).holds(sentence, now) == Some(true))
+        self.read(|ledger| {
+            Evidence::new(ledger, &rule, &[], &[]).holds(sentence, now) == Some(true)
+        })
     }
 
     /// Judges sentences by what is known now.

@@ -302,5 +302,5 @@ fn carries_over(phase: &Phase, name: &str, percent: Option<Ramp>) -> bool {
 /// The plan's `recovered:` as the measures want it.
 pub(super) fn recovery_rule(plan: &Plan) -> Result<Rule, Error> {
     let recovered = &plan.recovered;
-    Rule::new(&recovered.metrics, recovered.within, Some(recovered.hold)).map_err(Error::Plan)
+    Rule::new(&recovered.metrics, recovered.within, recovered.hold).map_err(Error::Plan)
 }

@@ -9,7 +9,7 @@ use crate::config::plan::Plan;
 use crate::dice;
 use crate::engine::Engine;
 use crate::measure::record::{DependencyInfo, FaultLedger, Record, SCHEMA_VERSION, Source};
-use crate::verdict::{self, Ending, Evidence, Window};
+use crate::verdict::{self, Ending, Evidence};
 
 /// What a record is made of.
 pub(super) struct Parts<'a> {
@@ -46,15 +46,7 @@ pub(super) fn build(parts: &Parts<'_>) -> Record {
     record.driver.cpu = parts.driver.cpu;
     let rule = recovery_rule(plan).unwrap_or_default();
     parts.book.read(|ledger| {
-        let asked: Vec<String> = plan
-            .expectations
-            .iter()
-            .filter(|expectation| expectation.metric.name == "time_to_recover")
-            .filter_map(|expectation| match &expectation.window {
-                Window::After(phase) => Some(phase.clone()),
-                Window::All | Window::During(_) => None,
-            })
-            .collect();
+        let asked = verdict::asked_recoveries(&plan.expectations);
         ledger.summarise(&rule, &asked, &mut record);
         let evidence = Evidence::new(ledger, &rule, &record.faults, &record.dependencies);
         record.expectations = verdict::judge(&plan.expectations, &evidence);

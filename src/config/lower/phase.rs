@@ -216,7 +216,7 @@ impl Lowering<'_> {
         Recovered {
             metrics,
             within: recovered.within.map_or(0.05, |within| within.percent.share()),
-            hold: recovered.r#for.map_or(Duration::from_secs(10), |span| span.0),
+            hold: recovered.r#for.map(|span| span.0),
         }
     }
 }

@@ -118,7 +118,7 @@ pub(in crate::config) struct Recovered {
     pub(in crate::config) metric: Option<OneOrMany<String>>,
     /// How near to the baseline it must come: `10% of baseline`. Default 5%.
     pub(in crate::config) within: Option<Within>,
-    /// For how long it must hold. Default 10s.
+    /// For how long it must hold. Default 10s, or half of a recovery phase that is shorter than 20s.
     pub(in crate::config) r#for: Option<Span>,
 }
 
