@@ -379,8 +379,8 @@ mod tests {
             ("truncate", "{ ending: no_done }"),
         ] {
             let kind = KINDS.iter().find(|kind| kind.name == name).unwrap();
-            let fault = (kind.try_build)(serde_yaml::from_str(yaml).unwrap()).unwrap();
             for mut upstream in [Upstream::stream(5, ms(1)), Upstream::message(5)] {
+                let fault = (kind.try_build)(serde_yaml::from_str(yaml).unwrap()).unwrap();
                 upstream.headers.insert("content-encoding", "br".parse().unwrap());
                 let played = play(&[fault.as_ref()], &exchange(1), &upstream);
                 let came: Vec<_> = upstream.items.into_iter().map(|(_, item)| item).collect();

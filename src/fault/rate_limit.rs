@@ -367,7 +367,7 @@ impl Limited {
     fn refusal(&self, wait: Duration, told: Told) -> Answer {
         let mut quota = told.quota;
         let retry_after = match self.retry_after {
-            RetryAfter::Accurate => Some(wait),
+            RetryAfter::Accurate => Some(millis_up(wait)),
             RetryAfter::Fixed(time) => {
                 for gauge in [&mut quota.requests, &mut quota.tokens].into_iter().flatten() {
                     gauge.reset = time;
@@ -399,6 +399,11 @@ impl Limited {
         }
         answer
     }
+}
+
+/// Whole milliseconds, rounded up: a client that obeys to the millisecond does not come too early.
+fn millis_up(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
 impl Drop for Limited {

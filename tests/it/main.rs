@@ -4,6 +4,7 @@
 
 mod demo;
 mod driver;
+mod faults;
 mod floors;
 mod profiles;
 mod raw;

@@ -99,6 +99,9 @@ fn a_refusal_tells_the_exact_time() {
     let fault = build::<RateLimit>("{ requests_per_minute: 20 }");
     let upstream = Upstream::message(1);
     ask(fault.as_ref(), ms(0), &exchange(1), &upstream);
+    let odd = ms(400) + Duration::from_micros(300);
+    let refused = ask(fault.as_ref(), odd, &exchange(2), &upstream).answer.unwrap().1;
+    assert_eq!(header(&refused, "retry-after-ms"), Some("2600"), "2599.7 ms, rounded up");
     let refused = ask(fault.as_ref(), ms(400), &exchange(2), &upstream);
     assert!(refused.hit());
     assert_eq!(refused.called, None, "the upstream is not called");

@@ -196,6 +196,11 @@ fn clients_that_go_away_free_slots_and_leave_the_line() {
     assert!(matches!(ask(&mut third, 2), Some(Order::Again(_))), "the line has room again");
     drop(first);
     assert_eq!(ask(&mut third, 5), None, "the slot is free");
+    third.on_end(ms(6), &mut Orders::default());
+    let mut next = arrive();
+    assert_eq!(ask(&mut next, 6), None, "an answer at its end frees it too");
+    drop(third);
+    assert!(matches!(ask(&mut arrive(), 6), Some(Order::Again(_))), "once, not twice");
     fault.reset();
     let mut fourth = arrive();
     assert_eq!(ask(&mut fourth, 6), None, "a new arming is a new machine");
