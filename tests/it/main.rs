@@ -4,8 +4,10 @@
 
 mod demo;
 mod driver;
+mod experiment_file;
 mod floors;
 mod profiles;
 mod raw;
+mod mistakes;
 mod report;
 mod sim;
