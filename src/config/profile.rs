@@ -52,7 +52,6 @@ embedded! {
     "network/jitter",
     "network/latency",
     "network/reset",
-    "network/slow_network",
     "outage/full_outage",
     "outage/provider_limping",
     "outage/refused",

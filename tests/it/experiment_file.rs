@@ -70,7 +70,7 @@ fn ten_lines_imply_three_phases() {
     assert!(plan.phases[0].faults.is_empty() && plan.phases[2].faults.is_empty());
     assert_eq!(plan.phases[1].faults, [("squeeze".to_owned(), None)]);
     assert_eq!(plan.expectations[0].window, Window::During("fault".into()));
-    assert_eq!(plan.expectations[0].line, 9);
+    assert_eq!(plan.expectations[0].line, 10);
     assert_eq!(plan.name, "brownout");
     let workload = plan.workload.unwrap();
     assert_eq!(workload.timeout, Duration::from_secs(60));
