@@ -190,7 +190,10 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
             let begins = word.len() >= 3 && (plain.starts_with(&word) || word.starts_with(&plain));
             (if begins { distance.min(2) } else { distance }, plain.len(), candidate)
         })
-        .filter(|(distance, len, _)| *distance <= (word.len().max(*len) / 3).max(1))
+        .filter(|(distance, len, _)| {
+            let longest = word.len().max(*len);
+            *distance <= (longest / 3).max(1) && *distance < longest
+        })
         .min_by_key(|(distance, _, _)| *distance)
         .map(|(_, _, candidate)| candidate)
 }
@@ -224,6 +227,20 @@ impl Collector {
 
     pub(super) fn has_errors(&self) -> bool {
         self.list.iter().any(|(severity, _)| *severity == Severity::Error)
+    }
+
+    /// Whether a mistake was found within these bytes of a source, of which `which` holds.
+    pub(super) fn any_within(
+        &self,
+        source: u16,
+        bytes: (u32, u32),
+        which: impl Fn(&Mistake) -> bool,
+    ) -> bool {
+        self.list.iter().any(|(_, mistake)| {
+            mistake.place.is_some_and(|place| {
+                place.source == source && (bytes.0..=bytes.1).contains(&place.start)
+            }) && which(mistake)
+        })
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -91,7 +91,10 @@ fn without_password(url: &url::Url) -> String {
         let _ = url.set_username("");
         let _ = url.set_password(None);
     }
-    let text = url.to_string();
+    if url.query().is_some() {
+        url.set_query(Some("…"));
+    }
+    let text = url.to_string().replace("%E2%80%A6", "…");
     match url.path() {
         "/" => text.trim_end_matches('/').to_owned(),
         _ => text,
@@ -167,7 +170,8 @@ fn selection(rule: &Rule) -> String {
     if !parts.is_empty() {
         let _ = write!(text, " where {}", parts.join(" and "));
     }
-    match rule.sticky {
+    let all = rule.percent.from >= 100.0 && rule.percent.to >= 100.0;
+    match rule.sticky.filter(|_| !all) {
         Some(Sticky::ApiKey) => text.push_str(", the same API keys all along"),
         Some(Sticky::Session) => text.push_str(", the same sessions all along"),
         Some(Sticky::User) => text.push_str(", the same users all along"),

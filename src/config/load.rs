@@ -238,7 +238,7 @@ fn check_profiles(
             let options = Options { profile: None, ..*options };
             assemble(&root, name, &options, &mut sources, &mut trial);
         }
-        let (first, last) = (entry.value.place.start, last_byte(&entry.value));
+        let (first, last) = (entry.value.place.start, entry.value.last_byte());
         trial.retain(|mistake| {
             mistake
                 .place
@@ -252,13 +252,6 @@ fn holds_variables(node: &Node) -> bool {
     node.text().is_some_and(|text| text.contains("${"))
         || node.items().iter().any(holds_variables)
         || node.entries().iter().any(|entry| holds_variables(&entry.value))
-}
-
-fn last_byte(node: &Node) -> u32 {
-    let own = node.place.start + node.place.len;
-    let items = node.items().iter().map(last_byte);
-    let values = node.entries().iter().map(|entry| last_byte(&entry.value));
-    items.chain(values).fold(own, u32::max)
 }
 
 /// Puts the profiles that `use:` names under their faults: the keys beside it replace theirs.

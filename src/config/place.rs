@@ -82,6 +82,22 @@ impl Sources {
         }
     }
 
+    /// The place of a line and a column in a source, one character long.
+    pub(super) fn at_line(&self, source: u16, line: u32, column: u32) -> Place {
+        let text = self.list.get(usize::from(source)).map_or("", |source| &*source.text);
+        let mut rest = text;
+        for _ in 1..line {
+            match rest.find('\n') {
+                Some(at) => rest = &rest[at + 1..],
+                None => break,
+            }
+        }
+        let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+        let skipped: usize =
+            line.chars().take(column.saturating_sub(1) as usize).map(char::len_utf8).sum();
+        self.at_offset(source, text.len() - rest.len() + skipped)
+    }
+
     /// The place of a byte offset in a source, one character long.
     pub(super) fn at_offset(&self, source: u16, offset: usize) -> Place {
         let text = self.list.get(usize::from(source)).map_or("", |source| &*source.text);

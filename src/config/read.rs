@@ -28,7 +28,7 @@ pub(super) fn read<T: DeserializeOwned>(root: &mut Node, found: &mut Collector) 
         };
         let follows_from_another = refused.missing.is_some() && refused.silent;
         if !follows_from_another {
-            found.error(refused.mistake);
+            found.error(*refused.mistake);
         }
         let marked = refused.node.is_some_and(|address| mark_refused(root, address));
         if !marked || found.is_full() {
@@ -54,7 +54,7 @@ fn mark_refused(node: &mut Node, address: usize) -> bool {
 /// Why a value was refused.
 #[derive(Debug)]
 pub(super) struct Refused {
-    mistake: Mistake,
+    mistake: Box<Mistake>,
     /// What to call it once its key is known.
     kind: Kind,
     /// The refused node, by address.
@@ -75,7 +75,8 @@ enum Kind {
 
 impl Refused {
     fn new(message: String, kind: Kind) -> Self {
-        Self { mistake: Mistake::nowhere(message), kind, node: None, missing: None, silent: false }
+        let mistake = Box::new(Mistake::nowhere(message));
+        Self { mistake, kind, node: None, missing: None, silent: false }
     }
 }
 
@@ -104,13 +105,14 @@ impl de::Error for Refused {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mut refused =
             Self::new(format!("unknown value `{variant}`"), Kind::Variant(variant.to_owned()));
-        refused.mistake = refused.mistake.meant(variant, "there are", expected.iter().copied());
+        refused.mistake =
+            Box::new(refused.mistake.meant(variant, "there are", expected.iter().copied()));
         refused
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let mut refused = Self::new(String::new(), Kind::Custom);
-        refused.mistake = words::unknown_key(field, "here", None, expected, Place::default());
+        *refused.mistake = words::unknown_key(field, "here", None, expected, Place::default());
         refused.mistake.place = None;
         refused
     }
@@ -174,10 +176,14 @@ impl<'a> Reader<'a> {
             Kind::Variant(variant) => {
                 refused.mistake.message = format!("`{key}` cannot be `{variant}`");
             }
-            Kind::Custom => {}
+            Kind::Custom => {
+                let (what, form) = words::split_form(&refused.mistake.message);
+                refused.mistake.label = form.or(refused.mistake.label.take());
+                refused.mistake.message = format!("`{key}`: {what}");
+            }
         }
         if self.node.secret {
-            refused.mistake = words::secret_misfit(key, &refused.mistake, self.place());
+            *refused.mistake = words::secret_misfit(key, &refused.mistake, self.place());
         }
         refused
     }

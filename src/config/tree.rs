@@ -111,6 +111,8 @@ fn explain_syntax(text: &str, sources: &Sources, place: Place) -> Mistake {
     let mut mistake = mistake(format!("this is no valid YAML: {text}"));
     if lead.contains('\t') {
         mistake = mistake.hint("indent with spaces; YAML forbids tabs");
+    } else if line.contains("${") && line.contains(['{', '[']) && !line.contains("\"${") {
+        mistake = mistake.hint("inside `{ }` and `[ ]`, put `${NAME}` in quotes");
     } else if text.contains("multiple") {
         mistake = mistake.hint("a file holds one experiment; remove the `---` in its middle");
     } else if line.contains(": ") && line.matches(": ").count() > 1 && !line.contains('{') {
@@ -164,6 +166,22 @@ impl Node {
             Value::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Whether this or anything in it comes from the environment.
+    pub(super) fn holds_secret(&self) -> bool {
+        self.secret
+            || self.items().iter().any(Self::holds_secret)
+            || self.entries().iter().any(|entry| entry.value.holds_secret())
+    }
+
+    /// Where this ends, in bytes.
+    pub(super) fn last_byte(&self) -> u32 {
+        let own = self.place.start + self.place.len;
+        let items = self.items().iter();
+        let values = self.entries().iter().map(|entry| &entry.value);
+        let inner = items.chain(values).filter(|node| node.place.source == self.place.source);
+        inner.map(Self::last_byte).fold(own, u32::max)
     }
 
     /// This in YAML flow form, as written; what comes from the environment as its `${NAME}`.
@@ -257,7 +275,7 @@ fn place(at: Location, sources: &Sources, source: u16) -> Place {
             start: offset as u32,
             len: span.byte_len().unwrap_or(1) as u32,
         },
-        None => sources.at_offset(source, 0),
+        None => sources.at_line(source, at.line() as u32, at.column() as u32),
     }
 }
 

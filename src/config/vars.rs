@@ -176,16 +176,15 @@ impl Filler<'_> {
         if is_placeholder(name) || (request && name.contains('.')) {
             if !request {
                 let text = format!("`${{{name}}}` is filled in for each request");
-                return Err(self
-                    .mistake(node, piece, text)
-                    .with_label("only in `workload.request`"));
+                let mistake = *self.mistake(node, piece, text);
+                return Err(Box::new(mistake.label("only in `workload.request`")));
             }
             return Ok(Filled { text: piece.to_owned(), secret: false });
         }
         if !is_name(name) {
             let text = format!("`{piece}` names no variable");
             let mistake = self.mistake(node, piece, text);
-            return Err(mistake.with_label("write ${NAME} or ${NAME:-default}"));
+            return Err(Box::new(mistake.label("write ${NAME} or ${NAME:-default}")));
         }
         if let Some((_, value)) = self.vars.iter().find(|(other, _)| other == name)
             && (!value.text.is_empty() || default.is_none())
@@ -225,12 +224,6 @@ impl Filler<'_> {
             None => node.place,
         };
         Box::new(Mistake::at(place, text))
-    }
-}
-
-impl Mistake {
-    fn with_label(self: Box<Self>, label: &str) -> Box<Self> {
-        Box::new((*self).label(label))
     }
 }
 

@@ -26,6 +26,17 @@ pub(super) fn expected(text: &str) -> String {
     }
 }
 
+/// Splits "300 what? write 300ms" into what is wrong and the right form, which stands beside the
+/// place.
+pub(super) fn split_form(message: &str) -> (String, Option<String>) {
+    for (end, mark) in [("", "; write "), ("?", "? write ")] {
+        if let Some((what, form)) = message.split_once(mark) {
+            return (format!("{what}{end}"), Some(format!("write {form}")));
+        }
+    }
+    (message.to_owned(), None)
+}
+
 /// What trips people who know YAML 1.1 or other tools.
 pub(super) fn type_trap(expected: &str, node: &Node) -> Option<String> {
     let text = node.text()?;

@@ -5,7 +5,9 @@
 mod demo;
 mod driver;
 mod faults;
+mod experiment_file;
 mod floors;
+mod mistakes;
 mod profiles;
 mod raw;
 mod report;

@@ -18,7 +18,7 @@ impl Lowering<'_> {
         &mut self,
         dependencies: Named<schema::Dependency>,
     ) -> Vec<Dependency> {
-        if self.names.dependencies.is_empty() && !self.was_refused(way!["dependencies"]) {
+        if self.names.dependencies.is_empty() && !self.absence_is_told(&[], "dependencies") {
             let place = self.place(way!["dependencies"]);
             self.found.error(Mistake::at(place, "the file names no dependencies of the app").hint(
                 "write for example: dependencies: { llm: { kind: openai, listen: 4001, \
@@ -26,11 +26,12 @@ impl Lowering<'_> {
             ));
         }
         let mut lowered: Vec<Dependency> = Vec::new();
+        let mut listeners = Vec::new();
         for (name, dependency) in dependencies.0 {
             let place = self.key_place(way!["dependencies", &name]);
             self.check_name("dependency", &name, place);
             let kind = self.kind(&name, dependency.kind);
-            let listen = self.listen(&name, dependency.listen, &lowered);
+            let listen = self.listen(&name, dependency.listen, &mut listeners);
             let upstream = self.upstream(
                 &name,
                 kind.unwrap_or_default(),
@@ -55,7 +56,7 @@ impl Lowering<'_> {
     fn kind(&mut self, name: &str, kind: Option<String>) -> Option<&'static str> {
         let path = way!["dependencies", name, "kind"];
         let Some(kind) = kind else {
-            if !self.was_refused(path) {
+            if !self.absence_is_told(way!["dependencies", name], "kind") {
                 let mistake = Mistake::at(self.place(path), format!("`{name}` needs a `kind`"));
                 self.found.error(mistake.hint(format!("kinds: {}", KINDS.join(", "))));
             }
@@ -76,28 +77,28 @@ impl Lowering<'_> {
         &mut self,
         name: &str,
         listen: Option<schema::Listen>,
-        others: &[Dependency],
+        others: &mut Vec<(String, SocketAddr, u32)>,
     ) -> Option<SocketAddr> {
         let path = way!["dependencies", name, "listen"];
         let Some(schema::Listen(address)) = listen else {
-            if !self.was_refused(path) {
+            if !self.absence_is_told(way!["dependencies", name], "listen") {
                 let mistake = Mistake::at(self.place(path), format!("`{name}` needs `listen`"));
                 self.found.error(mistake.label("give it a port: 4001, or 0 for a free one"));
             }
             return None;
         };
-        let clash = others.iter().find(|other| {
-            let same_host = other.listen.ip() == address.ip()
-                || other.listen.ip().is_unspecified()
+        let clash = others.iter().find(|(_, other, _)| {
+            let same_host = other.ip() == address.ip()
+                || other.ip().is_unspecified()
                 || address.ip().is_unspecified();
-            address.port() != 0 && other.listen.port() == address.port() && same_host
+            address.port() != 0 && other.port() == address.port() && same_host
         });
-        if let Some(other) = clash {
-            let text =
-                format!("`{name}` and `{}` both listen on port {}", other.name, address.port());
-            let label = format!("`{}` has it in line {}", other.name, other.line);
+        if let Some((other, _, line)) = clash {
+            let text = format!("`{name}` and `{other}` both listen on port {}", address.port());
+            let label = format!("`{other}` has it in line {line}");
             self.found.error(Mistake::at(self.place(path), text).label(label));
         }
+        others.push((name.to_owned(), address, self.place(path).line));
         Some(address)
     }
 
@@ -123,9 +124,8 @@ impl Lowering<'_> {
                 None
             }
             (None, None) => {
-                let refused = ["upstream", "simulate"]
-                    .iter()
-                    .any(|key| self.was_refused(way!["dependencies", name, *key]));
+                let refused =
+                    ["upstream", "simulate"].iter().any(|key| self.absence_is_told(here, key));
                 if !refused {
                     let text = format!("`{name}` needs `upstream` or `simulate`");
                     self.found.error(Mistake::at(self.place(here), text).hint(

@@ -56,7 +56,7 @@ impl Lowering<'_> {
         let path = way!["faults", name, "target"];
         match target {
             None => {
-                if !self.was_refused(path) {
+                if !self.absence_is_told(way!["faults", name], "target") {
                     let known = self.names.dependencies.join(", ");
                     let mistake = Mistake::at(
                         self.key_place(way!["faults", name]),
@@ -105,8 +105,9 @@ impl Lowering<'_> {
 
     fn unknown_region(&mut self, name: &str, region: &str, dependencies: &[Dependency]) {
         let path = way!["faults", name, "target", "region"];
+        let shown = |one: &&Dependency| !self.is_secret(way!["dependencies", &*one.name, "region"]);
         let mut known: Vec<&str> =
-            dependencies.iter().filter_map(|one| one.region.as_deref()).collect();
+            dependencies.iter().filter(shown).filter_map(|one| one.region.as_deref()).collect();
         known.dedup();
         let text = format!("no dependency is in region {}", self.quoted(path, region));
         let mistake = Mistake::at(self.place(path), text);
@@ -269,6 +270,8 @@ impl Lowering<'_> {
         for (key, built) in specs.build() {
             match built {
                 Ok(fault) => effects.push((key, fault)),
+                // What is missing was misspelt or refused.
+                Err(_) if self.told_within(way!["faults", name, key]) => {}
                 Err(invalid) => {
                     let field = way!["faults", name, key, invalid.field];
                     let path = if invalid.field.is_empty() || self.node(field).is_none() {
@@ -276,10 +279,8 @@ impl Lowering<'_> {
                     } else {
                         field
                     };
-                    let text = match self.is_secret(path) {
-                        true => {
-                            format!("what the environment gives does not fit `{}`", invalid.field)
-                        }
+                    let text = match self.is_secret(way!["faults", name, key]) {
+                        true => "what the environment gives does not fit".to_owned(),
                         false => invalid.reason,
                     };
                     let place = self.place(path);

@@ -124,7 +124,8 @@ impl Names {
             faults: keys("faults"),
             phases: phases
                 .iter()
-                .filter_map(|phase| phase.get("name").and_then(Node::text).map(str::to_owned))
+                .filter_map(|phase| phase.get("name").filter(|name| !name.secret))
+                .filter_map(|name| name.text().map(str::to_owned))
                 .collect(),
         };
         if root.get("phases").is_none_or(|node| node.value == Value::Null) {
@@ -188,14 +189,33 @@ impl Lowering<'_> {
         words::quoted(node, node.map_or("", |node| self.sources.slice(node.place)), value)
     }
 
-    /// Whether the value at the end of a way comes from the environment.
+    /// Whether the value at the end of a way holds something from the environment.
     fn is_secret(&self, path: &[Step<'_>]) -> bool {
-        self.node(path).is_some_and(|node| node.secret)
+        self.node(path).is_some_and(Node::holds_secret)
     }
 
     /// Whether a key was given but refused: then its absence needs no words.
     fn was_refused(&self, path: &[Step<'_>]) -> bool {
         self.node(path).is_some_and(|node| node.refused)
+    }
+
+    /// Whether a mistake was told inside the value at the end of a way.
+    fn told_within(&self, path: &[Step<'_>]) -> bool {
+        self.node(path).is_some_and(|node| {
+            let bytes = (node.place.start, node.last_byte());
+            self.found.any_within(node.place.source, bytes, |_| true)
+        })
+    }
+
+    /// Whether the absence of a key needs no words: it was given and refused, or misspelt.
+    fn absence_is_told(&self, parent: &[Step<'_>], key: &str) -> bool {
+        let Some(node) = self.node(parent) else { return false };
+        let misspelt = format!("did you mean `{key}`?");
+        let bytes = (node.place.start, node.last_byte());
+        node.get(key).is_some_and(|node| node.refused)
+            || self.found.any_within(node.place.source, bytes, |mistake| {
+                mistake.label.as_deref() == Some(&misspelt)
+            })
     }
 
     fn error(&mut self, path: &[Step<'_>], text: impl Into<String>) {
@@ -216,7 +236,7 @@ impl Lowering<'_> {
                     .label("write 1"),
                 );
             }
-            None if self.was_refused(way!["version"]) => {}
+            None if self.absence_is_told(&[], "version") => {}
             None => self.found.error(
                 Mistake::at(self.place(&[]), "the file does not say its version")
                     .label("begin with `version: 1`"),

@@ -58,7 +58,9 @@ impl Lowering<'_> {
         if total.is_none_or(|total| total > Duration::from_secs(31 * 86_400)) {
             self.error(way!["phases"], "the phases take more than a month together");
         }
-        self.check_unused_faults(&lowered);
+        if !self.told_within(way!["phases"]) {
+            self.check_unused_faults(&lowered);
+        }
         lowered
     }
 
@@ -72,7 +74,8 @@ impl Lowering<'_> {
             return Vec::new();
         }
         let Some(duration) = duration else {
-            if !self.was_refused(way!["workload", "duration"])
+            if !self.absence_is_told(way!["workload"], "duration")
+                && !self.absence_is_told(&[], "phases")
                 && !self.was_refused(way!["workload"])
             {
                 let place = self.key_place(way!["workload"]);
@@ -100,16 +103,20 @@ impl Lowering<'_> {
     fn phase_name(&mut self, number: usize, name: Option<String>, others: &[Phase]) -> String {
         let path = way!["phases", number, "name"];
         let Some(name) = name else {
-            if !self.was_refused(path) {
+            if !self.absence_is_told(way!["phases", number], "name") {
                 self.error(way!["phases", number], "a phase needs a `name`");
             }
             return format!("phase {}", number + 1);
         };
         let place = self.place(path);
+        if self.is_secret(path) {
+            let text = "the name of a phase cannot come from the environment";
+            self.found.error(Mistake::at(place, text));
+            return format!("phase {}", number + 1);
+        }
         self.check_name("phase", &name, place);
         if others.iter().any(|other| other.name == name) {
-            let text = format!("two phases are called {}", self.quoted(path, &name));
-            self.error(path, text);
+            self.error(path, format!("two phases are called `{name}`"));
         }
         name
     }
@@ -123,7 +130,7 @@ impl Lowering<'_> {
         let path = way!["phases", number, "duration"];
         match duration {
             None => {
-                if !self.was_refused(path) {
+                if !self.absence_is_told(way!["phases", number], "duration") {
                     let place = self.place(way!["phases", number]);
                     let mistake =
                         Mistake::at(place, format!("the phase `{name}` needs a `duration`"));

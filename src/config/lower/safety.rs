@@ -68,7 +68,7 @@ impl Lowering<'_> {
         };
         let path = way!["safety", "abort_when", number, "probe", "http"];
         let Some(text) = probe.http else {
-            if !self.was_refused(path) {
+            if !self.absence_is_told(way!["safety", "abort_when", number, "probe"], "http") {
                 self.error(
                     way!["safety", "abort_when", number, "probe"],
                     "a probe needs a URL: http: http://localhost:8000/healthz",

@@ -7,7 +7,7 @@ use crate::config::place::Place;
 use crate::config::plan::Phase;
 use crate::config::schema::{Expect, Severity};
 use crate::units::Percent;
-use crate::verdict::{Argument, Expectation, Known, Limit, MIN_SAMPLES, Window};
+use crate::verdict::{Argument, BadSentence, Expectation, Known, Limit, MIN_SAMPLES, Window};
 
 /// What the file says for all expectations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +36,7 @@ impl Lowering<'_> {
         for (number, one) in expect.into_iter().enumerate() {
             let item = way!["expect", number];
             let Some(check) = &one.check else {
-                if !self.was_refused(way!["expect", number, "check"]) {
+                if !self.absence_is_told(item, "check") {
                     self.error(item, "an expectation needs a `check`");
                 }
                 continue;
@@ -77,14 +77,7 @@ impl Lowering<'_> {
         let mut expectation = match Expectation::parse(text) {
             Ok(expectation) => expectation,
             Err(bad) => {
-                let place = self.word_at(path, text, bad.at, bad.len);
-                let reason = match self.is_secret(path) {
-                    true => "this is no expectation".to_owned(),
-                    false => bad.reason,
-                };
-                let mut mistake = Mistake::at(place, reason);
-                mistake.hints.extend(bad.hint);
-                self.found.error(mistake);
+                self.bad_sentence(path, text, bad);
                 return None;
             }
         };
@@ -102,6 +95,27 @@ impl Lowering<'_> {
         known.then_some(expectation)
     }
 
+    fn bad_sentence(&mut self, path: &[Step<'_>], text: &str, bad: BadSentence) {
+        if self.is_secret(path) {
+            let mistake =
+                Mistake::at(self.place(path), "what the environment gives does not fit here");
+            self.found.error(mistake.hint("its value is not shown, since it may be a secret"));
+            return;
+        }
+        let place = self.word_at(path, text, bad.at.min(text.len()), bad.len);
+        let mut mistake = Mistake::at(place, bad.reason);
+        mistake.hints.extend(bad.hint);
+        self.found.error(mistake);
+    }
+
+    /// A name in a sentence, unless it may come from the environment.
+    fn name_in(&self, path: &[Step<'_>], name: &str) -> String {
+        match self.is_secret(path) {
+            true => "from the environment".to_owned(),
+            false => format!("`{name}`"),
+        }
+    }
+
     /// What stands in brackets after a metric: a dependency, or a fault.
     fn check_argument(&mut self, path: &[Step<'_>], text: &str, expectation: &Expectation) -> bool {
         let Some(name) = &expectation.metric.dependency else { return true };
@@ -116,7 +130,7 @@ impl Lowering<'_> {
         }
         let at = text.find(&format!("({name})")).map_or(0, |at| at + 1);
         let place = self.word_at(path, text, at, name.len());
-        let mistake = Mistake::at(place, format!("unknown {what} `{name}`"));
+        let mistake = Mistake::at(place, format!("unknown {what} {}", self.name_in(path, name)));
         let mistake = mistake.meant(name, many, known.iter().map(String::as_str));
         self.found.error(mistake);
         false
@@ -129,7 +143,8 @@ impl Lowering<'_> {
             None => self.place(path),
         };
         let known: Vec<&str> = self.names.phases.iter().map(String::as_str).collect();
-        let mut mistake = Mistake::at(place, format!("unknown phase `{phase}`"));
+        let mut mistake =
+            Mistake::at(place, format!("unknown phase {}", self.name_in(path, phase)));
         if let Some(near) = nearest(phase, known.iter().copied()) {
             mistake = mistake.label(format!("did you mean `{near}`?"));
         }
@@ -150,10 +165,7 @@ impl Lowering<'_> {
             }
         }
         let Some(bad) = refused else { return };
-        let place = self.word_at(path, metric, bad.at.min(metric.len()), bad.len);
-        let mut mistake = Mistake::at(place, bad.reason);
-        mistake.hints.extend(bad.hint);
-        self.found.error(mistake);
+        self.bad_sentence(path, metric, bad);
     }
 
     /// `after` the last phase there is nothing to judge.

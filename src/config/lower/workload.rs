@@ -30,7 +30,7 @@ impl Lowering<'_> {
         let answer = self.answer(workload.answer.unwrap_or_default());
         let prompts = self.prompts(workload.prompts);
         let arrivals = self.arrivals(workload.arrival_rate, workload.users);
-        let sessions = self.sessions(workload.sessions.unwrap_or_default());
+        let sessions = self.sessions(&workload.sessions.unwrap_or_default());
         for (key, span) in [
             ("duration", workload.duration),
             ("timeout", workload.timeout),
@@ -84,7 +84,11 @@ impl Lowering<'_> {
                 Err(_) => Step::Key(step),
             }));
             let place = self.placeholder(&path, &one.reason);
-            self.found.error(Mistake::at(place, one.reason));
+            let reason = match self.is_secret(&path) {
+                true => format!("what the environment gives does not fit `{}`", one.place),
+                false => one.reason,
+            };
+            self.found.error(Mistake::at(place, reason));
         }
     }
 
@@ -100,7 +104,7 @@ impl Lowering<'_> {
     fn app(&mut self, app: Option<&str>) -> Option<url::Url> {
         let path = way!["workload", "app"];
         let Some(app) = app else {
-            if !self.was_refused(path) {
+            if !self.absence_is_told(way!["workload"], "app") {
                 let place = self.place(path);
                 let mistake = Mistake::at(place, "`workload` does not say where the app is");
                 self.found.error(mistake.label("write app: http://localhost:8000/chat"));
@@ -232,7 +236,7 @@ impl Lowering<'_> {
             (None, None) => {
                 let refused = ["arrival_rate", "users"]
                     .iter()
-                    .any(|key| self.was_refused(way!["workload", *key]));
+                    .any(|key| self.absence_is_told(way!["workload"], key));
                 if !refused && !self.was_refused(way!["workload"]) {
                     let place = self.key_place(way!["workload"]);
                     let text = "`workload` does not say how much traffic";
@@ -261,6 +265,7 @@ impl Lowering<'_> {
                         self.error(rate_path, "`arrival_rate` has both `rate` and `stages`");
                         return None;
                     }
+                    (None, None) if self.told_within(rate_path) => return None,
                     (None, None) => {
                         self.error(rate_path, "`arrival_rate` needs `rate` or `stages`");
                         return None;
@@ -287,16 +292,17 @@ impl Lowering<'_> {
                 (Some(to), Some(over)) => {
                     lowered.push(Stage { to: to.per_second, over: over.0 });
                 }
+                _ if self.told_within(path) => {}
                 _ => self.error(path, "a stage needs `to` and `over`: { to: 12/s, over: 2m }"),
             }
         }
-        if stages.is_empty() {
+        if stages.is_empty() && !self.told_within(way!["workload", "arrival_rate"]) {
             self.error(way!["workload", "arrival_rate", "stages"], "`stages` is empty");
         }
         (!stages.is_empty() && lowered.len() == stages.len()).then_some(lowered)
     }
 
-    fn sessions(&mut self, sessions: schema::Sessions) -> Sessions {
+    fn sessions(&mut self, sessions: &schema::Sessions) -> Sessions {
         let turns = sessions.turns.unwrap_or(Count { low: 1, high: 1 });
         if turns.low == 0 {
             let path = way!["workload", "sessions", "turns"];
@@ -330,9 +336,8 @@ impl Lowering<'_> {
             }
             (None, None, Some(list)) => self.prompt_list(list),
             (None, None, None) => {
-                let refused = ["file", "preset", "list"]
-                    .iter()
-                    .any(|key| self.was_refused(way!["workload", "prompts", *key]));
+                let refused =
+                    ["file", "preset", "list"].iter().any(|key| self.absence_is_told(path, key));
                 if !refused {
                     self.error(path, "`prompts` needs one of `file`, `preset` and `list`");
                 }

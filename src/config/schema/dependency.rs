@@ -107,6 +107,7 @@ pub(in crate::config) enum Simulate {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SimulateOptions {
     /// A preset of the numbers below.
+    #[serde(default)]
     #[schemars(schema_with = "json::sim_model")]
     pub(in crate::config) model: Option<String>,
     /// Tokens per second of one answer.

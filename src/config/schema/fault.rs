@@ -38,6 +38,7 @@ pub(in crate::config) struct FaultKeys {
     pub(in crate::config) sticky: Option<Sticky>,
     /// A fault of the catalogue to start from (`brownout faults` lists them); the keys beside it
     /// replace its keys.
+    #[serde(default)]
     #[schemars(schema_with = "json::profile")]
     pub(in crate::config) r#use: Option<String>,
 }

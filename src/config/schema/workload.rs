@@ -96,6 +96,7 @@ pub(in crate::config) struct Prompts {
     /// A JSONL file beside this one: an object with `text`, or a string, a line.
     pub(in crate::config) file: Option<String>,
     /// A built-in set.
+    #[serde(default)]
     #[schemars(schema_with = "json::prompt_preset")]
     pub(in crate::config) preset: Option<String>,
     /// Written here: strings, or objects with `text`.
