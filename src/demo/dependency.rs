@@ -1,18 +1,18 @@
 //! One call to a dependency: request out, answer or trouble back. It never retries by itself.
 
+use std::fmt::{self, Display};
+use std::io;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::Upstreams;
+use crate::net::pool::{Answering, Options, Pool};
+use crate::net::{self, Origin};
 
 /// An answer may be this long.
 const BODY_LIMIT: usize = 16 << 20;
@@ -24,7 +24,14 @@ const CARRIED: &[&str] =
 /// The three things the app depends on.
 #[derive(Debug)]
 pub(super) struct Dependencies {
-    upstreams: Upstreams,
+    llm: Dependency,
+    embeddings: Dependency,
+    vectors: Dependency,
+}
+
+struct Dependency {
+    name: &'static str,
+    pool: Pool<Full<Bytes>>,
 }
 
 /// Why a call gave nothing usable.
@@ -41,12 +48,10 @@ pub(super) enum Trouble {
 }
 
 /// A streamed answer of the model.
-#[derive(Debug)]
 pub(super) struct Stream {
-    body: Incoming,
+    body: Answering<Full<Bytes>>,
     /// Bytes of events not yet read.
     rest: Vec<u8>,
-    _connection: AbortOnDropHandle<()>,
 }
 
 /// What a stream of the model says next.
@@ -97,8 +102,12 @@ pub(super) fn carried(headers: &HeaderMap, user: Option<&str>) -> HeaderMap {
 }
 
 impl Dependencies {
-    pub(super) fn new(upstreams: Upstreams) -> Self {
-        Self { upstreams }
+    pub(super) fn new(upstreams: &Upstreams) -> io::Result<Self> {
+        Ok(Self {
+            llm: Dependency::new("llm", &upstreams.llm)?,
+            embeddings: Dependency::new("embeddings", &upstreams.embeddings)?,
+            vectors: Dependency::new("vectors", &upstreams.vectors)?,
+        })
     }
 
     /// The question's vector. `attempt` counts from 0, as the official clients count.
@@ -108,8 +117,7 @@ impl Dependencies {
         carried: &HeaderMap,
         attempt: u32,
     ) -> Result<Value, Trouble> {
-        let call = Call { dependency: "embeddings", base: &self.upstreams.embeddings };
-        call.json("/v1/embeddings", request, carried, attempt).await
+        self.embeddings.json("/v1/embeddings", request, carried, attempt).await
     }
 
     /// The nearest documents.
@@ -119,8 +127,8 @@ impl Dependencies {
         carried: &HeaderMap,
         attempt: u32,
     ) -> Result<Value, Trouble> {
-        let call = Call { dependency: "vectors", base: &self.upstreams.vectors };
-        call.json("/collections/documents/points/query", request, carried, attempt).await
+        let path = "/collections/documents/points/query";
+        self.vectors.json(path, request, carried, attempt).await
     }
 
     /// The model's answer, as a stream.
@@ -130,19 +138,19 @@ impl Dependencies {
         carried: &HeaderMap,
         attempt: u32,
     ) -> Result<Stream, Trouble> {
-        let call = Call { dependency: "llm", base: &self.upstreams.llm };
-        let (body, connection) =
-            call.send("/v1/chat/completions", request, carried, attempt).await?;
-        Ok(Stream { body, rest: Vec::new(), _connection: connection })
+        let body = self.llm.send("/v1/chat/completions", request, carried, attempt).await?;
+        Ok(Stream { body, rest: Vec::new() })
     }
 }
 
-struct Call<'a> {
-    dependency: &'static str,
-    base: &'a Url,
-}
+impl Dependency {
+    fn new(name: &'static str, url: &Url) -> io::Result<Self> {
+        let origin = Origin::new(url)
+            .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+        let pool = Pool::new(origin, Options::default()).map_err(io::Error::other)?;
+        Ok(Self { name, pool })
+    }
 
-impl Call<'_> {
     async fn json(
         &self,
         path: &str,
@@ -150,56 +158,51 @@ impl Call<'_> {
         carried: &HeaderMap,
         attempt: u32,
     ) -> Result<Value, Trouble> {
-        let (body, _connection) = self.send(path, request, carried, attempt).await?;
+        let body = self.send(path, request, carried, attempt).await?;
         let body = Limited::new(body, BODY_LIMIT).collect().await;
         let body = body.map_err(|error| self.lost(&error))?.to_bytes();
-        let dependency = self.dependency;
+        let dependency = self.name;
         serde_json::from_slice(&body).map_err(|_| Trouble::Garbled { dependency })
     }
 
-    /// Sends a request on a connection of its own.
     async fn send(
         &self,
         path: &str,
         request: &Value,
         carried: &HeaderMap,
         attempt: u32,
-    ) -> Result<(Incoming, AbortOnDropHandle<()>), Trouble> {
-        let host = self.base.host_str().unwrap_or("127.0.0.1");
-        let port = self.base.port_or_known_default().unwrap_or(80);
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| self.lost(&error))?;
-        let _ = stream.set_nodelay(true);
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(&error))?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            let _ = connection.await;
-        }));
-
-        let path = format!("{}{path}", self.base.path().trim_end_matches('/'));
+    ) -> Result<Answering<Full<Bytes>>, Trouble> {
+        let body = request.to_string();
         let mut head = Request::builder()
             .method(Method::POST)
-            .uri(path)
-            .header(header::HOST, format!("{host}:{port}"))
+            .uri(format!("{}{path}", self.pool.origin().base()))
             .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_LENGTH, body.len())
             .header(header::USER_AGENT, concat!("brownout-demo/", env!("CARGO_PKG_VERSION")))
             .header("x-stainless-retry-count", attempt);
         if let Some(headers) = head.headers_mut() {
             headers.extend(carried.clone());
         }
-        let request = head
-            .body(Full::new(Bytes::from(request.to_string())))
-            .map_err(|error| self.lost(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
-        let (dependency, status) = (self.dependency, response.status());
-        if !status.is_success() {
-            let retry_after = retry_after(response.headers());
-            return Err(Trouble::Status { dependency, status, retry_after });
+        let request = head.body(Full::new(Bytes::from(body))).map_err(|error| self.lost(&error))?;
+        let response = self.pool.send(request).await.map_err(|error| self.lost(&error))?;
+        let (dependency, status) = (self.name, response.status());
+        if status.is_success() {
+            return Ok(response.into_body());
         }
-        Ok((response.into_body(), connection))
+        let retry_after = retry_after(response.headers());
+        // Read to its end the connection can be used again.
+        let _ = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+        Err(Trouble::Status { dependency, status, retry_after })
     }
 
-    fn lost(&self, reason: &dyn std::fmt::Display) -> Trouble {
-        Trouble::Transport { dependency: self.dependency, reason: reason.to_string() }
+    fn lost(&self, reason: &dyn Display) -> Trouble {
+        Trouble::Transport { dependency: self.name, reason: reason.to_string() }
+    }
+}
+
+impl fmt::Debug for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dependency").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -222,7 +225,7 @@ impl Stream {
             }
             let frame = match self.body.frame().await {
                 None => return Ok(None),
-                Some(frame) => frame.map_err(|error| Trouble::Transport {
+                Some(frame) => frame.map_err(|error: net::Error| Trouble::Transport {
                     dependency: "llm",
                     reason: error.to_string(),
                 })?,

@@ -57,7 +57,7 @@ impl DemoApp {
     /// Starts to serve (port 0 picks a free one).
     pub async fn start(listen: SocketAddr, upstreams: Upstreams, fixed: bool) -> io::Result<Self> {
         let app =
-            App { dependencies: Dependencies::new(upstreams), careful: fixed.then(Careful::new) };
+            App { dependencies: Dependencies::new(&upstreams)?, careful: fixed.then(Careful::new) };
         let router = Router::new()
             .route("/chat", post(chat))
             .route("/healthz", get(async || "ok"))

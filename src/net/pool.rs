@@ -207,7 +207,7 @@ where
     async fn connect(&self) -> Result<Box<Lane<B>>, Error> {
         let stream = self.connector.connect().await?;
         let wire = Arc::<Wire<Replaying>>::default();
-        let stream = Replaying::new(stream, Arc::clone(&self.connector), Arc::clone(&wire));
+        let stream = Replaying::new(stream, Arc::clone(&self.connector), wire.bits().clone());
         let socket = TokioIo::new(Socket::client(stream, Arc::clone(&wire)));
         let (sender, driver) = http1::Builder::new()
             .handshake(socket)
@@ -358,5 +358,34 @@ impl<B: Body + 'static> fmt::Debug for Pool<B> {
 impl<B: Body + 'static> fmt::Debug for Answering<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answering").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_answer_closes_its_connection() {
+        let (ours, mut theirs) = duplex(4096);
+        let ours = Mutex::new(Some(ours));
+        let origin = Origin::new(&"http://upstream".parse().unwrap()).unwrap();
+        let pool =
+            Pool::in_memory(origin, move || Some(Stream::Memory(Box::new(ours.lock().take()?))));
+        let upstream = tokio::spawn(async move {
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
+            theirs.write_all(head).await.unwrap();
+            let mut request = Vec::new();
+            theirs.read_to_end(&mut request).await.unwrap();
+            request
+        });
+        let request = Request::get("/").body(Full::new(Bytes::new())).unwrap();
+        let answer = pool.send(request).await.unwrap();
+        drop(answer);
+        let request = tokio::time::timeout(Duration::from_secs(10), upstream).await;
+        assert!(request.expect("it sees the end").unwrap().starts_with(b"GET / HTTP/1.1"));
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::{Connecting, Connector};
-use super::socket::{RECORD, Wire};
+use super::socket::{Bits, RECORD};
 use super::stream::Stream;
 
 /// A longer request is not kept, so it is not sent again.
@@ -23,7 +23,7 @@ pub(super) struct Replaying {
     stream: Stream,
     connector: Arc<Connector>,
     /// Its `RECORD` bit is set for a request on a connection that was used before.
-    wire: Arc<Wire<Self>>,
+    wire: Bits,
     /// The request so far.
     sent: Vec<u8>,
     again: Again,
@@ -37,7 +37,7 @@ enum Again {
 }
 
 impl Replaying {
-    pub(super) fn new(stream: Stream, connector: Arc<Connector>, wire: Arc<Wire<Self>>) -> Self {
+    pub(super) fn new(stream: Stream, connector: Arc<Connector>, wire: Bits) -> Self {
         Self { stream, connector, wire, sent: Vec::new(), again: Again::No }
     }
 

@@ -25,9 +25,14 @@ pub(super) const RECORD: u8 = 8;
 /// What a socket and those above hyper share. All of them run in one task, so its lock is free.
 #[derive(Debug)]
 pub struct Wire<S> {
-    bits: AtomicU8,
+    bits: Bits,
     slots: Mutex<Slots<S>>,
 }
+
+/// The flags of a wire. A stream below the socket has these alone: a wire may come to own the
+/// stream, and a stream that owned the wire would then never be closed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bits(Arc<AtomicU8>);
 
 #[derive(Debug)]
 struct Slots<S> {
@@ -40,7 +45,7 @@ struct Slots<S> {
 impl<S> Default for Wire<S> {
     fn default() -> Self {
         let slots = Slots { head: None, patch: None, flushed: None, stream: None };
-        Self { bits: AtomicU8::new(0), slots: Mutex::new(slots) }
+        Self { bits: Bits::default(), slots: Mutex::new(slots) }
     }
 }
 
@@ -92,16 +97,34 @@ impl<S> Wire<S> {
         self.slots.lock().stream.take()
     }
 
-    pub(super) fn has(&self, bit: u8) -> bool {
-        self.bits.load(Ordering::Relaxed) & bit != 0
+    pub(super) fn bits(&self) -> &Bits {
+        &self.bits
+    }
+
+    fn has(&self, bit: u8) -> bool {
+        self.bits.has(bit)
     }
 
     pub(super) fn set(&self, bit: u8) {
-        self.bits.store(self.bits.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
+        self.bits.set(bit);
+    }
+
+    fn clear(&self, bit: u8) {
+        self.bits.clear(bit);
+    }
+}
+
+impl Bits {
+    pub(super) fn has(&self, bit: u8) -> bool {
+        self.0.load(Ordering::Relaxed) & bit != 0
+    }
+
+    pub(super) fn set(&self, bit: u8) {
+        self.0.store(self.0.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
     }
 
     pub(super) fn clear(&self, bit: u8) {
-        self.bits.store(self.bits.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brownout::net::{Clock, Sleep};
+use brownout::net::RealClock;
 use brownout::sim::{Kind, Load, Running, Settings, Sim};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -12,21 +12,8 @@ use tokio::time::Instant;
 
 use crate::raw::{Raw, connect, connect_with, finish, local, until};
 
-#[derive(Debug)]
-pub(crate) struct TestClock(pub(crate) Instant);
-
-impl Clock for TestClock {
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep_until(&self, at: Duration) -> Sleep {
-        Box::pin(tokio::time::sleep_until(self.0 + at))
-    }
-}
-
 pub(crate) async fn start(settings: Settings) -> Running {
-    Sim::start(local(), settings, Arc::new(TestClock(Instant::now()))).await.unwrap()
+    Sim::start(local(), settings, Arc::new(RealClock::new())).await.unwrap()
 }
 
 pub(crate) fn instant(kind: Kind) -> Settings {
