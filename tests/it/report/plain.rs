@@ -29,15 +29,17 @@ fn the_summary_of_a_failed_run() {
 
     success    █████████████████████▇▇▇▇▇▆▅▅▄▄▅▅▅▄▄▃▄▅▄▄▄▄▃▄▄▅▅▆▆▆▇▇▇▇▇▇▇▇▇█████████
                │baseline         │storm                 │recovery
-                                        ←───── 21.0 s ─────→ to recover, limit < 10s
+                                        ←────── 21 s ──────→ to recover, limit < 10s
                ▁ 0 %  █ 100 %
 
-    ✗ success_rate >= 95% during storm               88.0 %  n=125  7.0 points under
-    ✗ retry_amplification(llm) < 1.5 during storm     2.07×  n=259  0.57 over
-    ✗ time_to_recover < 10s after storm              21.0 s    n=1  11 s over
-    ✓ success_rate >= 99% during baseline             100 %  n=100  1.0 points over
-    ✓ completeness >= 98% during storm               98.3 %  n=119  0.3 points over
-    ✓ p95(ttft) <= 110% of baseline during recovery   107 %  n=147  3 points under
+    ✗ success_rate >= 95% during storm            88.0 %  n=125  7.0 points under
+    ✗ retry_amplification(llm) < 1.5 during storm
+                                                   2.07x  n=259  0.57 over
+    ✗ time_to_recover < 10s after storm             21 s    n=1  11 s over
+    ✓ success_rate >= 99% during baseline          100 %  n=100  1.0 points to spare
+    ✓ completeness >= 98% during storm            98.3 %  n=119  0.3 points to spare
+    ✓ p95(ttft) <= 110% of baseline during recovery
+                                                   107 %  n=147  3.0 points to spare
 
     why        In storm, 12 % of user requests failed (limit 5 %): 94 % of the app's
                retries came before Retry-After had passed, and the queue they built
@@ -65,20 +67,23 @@ fn the_summary_of_a_run_that_cannot_say() {
                │baseline         │storm                 │recovery
                ▁ 90 %  █ 100 %
 
-    ? time_to_recover < 10s after storm                   –    n=0
+    ? time_to_recover < 10s after storm                –    n=0
         no fault acted during storm, so there was nothing to recover from
-    ✗ completeness >= 98% during storm               97.1 %  n=119  0.9 points under
+    ✗ completeness >= 98% during storm            97.1 %  n=119  0.9 points under
         a warning only, it fails nothing
-    ✓ success_rate >= 99% during baseline             100 %  n=100  1.0 points over
-    ✓ success_rate >= 95% during storm               98.4 %  n=125  3.4 points over
-    ✓ retry_amplification(llm) < 1.5 during storm     1.13×  n=259  0.37 under
-    ✓ p95(ttft) <= 110% of baseline during recovery   102 %  n=147  8 points under
+    ✓ success_rate >= 99% during baseline          100 %  n=100  1.0 points to spare
+    ✓ success_rate >= 95% during storm            98.4 %  n=125  3.4 points to spare
+    ✓ retry_amplification(llm) < 1.5 during storm
+                                                   1.13x  n=259  0.37 to spare
+    ✓ p95(ttft) <= 110% of baseline during recovery
+                                                   102 %  n=147  8.0 points to spare
 
-    why        Nothing was shown: the fault storm never acted.
-               fault storm matched none of 141 requests: its `where` asks for path
-               /v1/completions, the app calls /v1/chat/completions
+    why        In storm, 1.6 % of 125 requests failed, and no fault was acting.
+               the fault `storm` hit nothing: its `where` describes none of the 141
+               requests to `llm`; compare it with the requests in decisions.jsonl,
+               or leave it out
     users saw  2 × http_5xx
-    fault      ? storm never acted: its `where` matched none of the requests
+    fault      ? storm never acted
     report     brownout-report/report.html
     again      brownout run brownout.yaml --seed 42
     ");

@@ -366,7 +366,7 @@ pub(super) fn inconclusive() -> Record {
     record.name = "vector-db-brownout".into();
     record.verdict = Verdict::Inconclusive;
     record.exit_code = 5;
-    record.headline = "Nothing was shown: the fault storm never acted.".into();
+    record.headline = "In storm, 1.6 % of 125 requests failed, and no fault was acting.".into();
     record.reasons = vec![
         "the fault `storm` hit nothing: its `where` describes none of the 141 requests to `llm`; compare it with the requests in decisions.jsonl, or leave it out".into(),
     ];
