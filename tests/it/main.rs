@@ -7,5 +7,6 @@ mod driver;
 mod floors;
 mod profiles;
 mod raw;
+mod proxy;
 mod report;
 mod sim;
