@@ -85,8 +85,7 @@ impl Proxy {
         let drain = CancellationToken::new();
         let mut bound = Vec::with_capacity(listeners.len());
         for listener in listeners {
-            let socket =
-                listen::bind(&listener.name, listener.listen, options.fallback_to_free)?;
+            let socket = listen::bind(&listener.name, listener.listen, options.fallback_to_free)?;
             let pool = pool_of(&listener, &options)?;
             let dependency = Dependency {
                 gate: engine.gate(&listener.name),
@@ -112,10 +111,7 @@ impl Proxy {
     }
 }
 
-fn pool_of(
-    listener: &Listener,
-    options: &Options,
-) -> Result<Pool<request::RequestBody>, Error> {
+fn pool_of(listener: &Listener, options: &Options) -> Result<Pool<request::RequestBody>, Error> {
     let name = || Arc::clone(&listener.name);
     let origin = Origin::new(&listener.upstream)
         .map_err(|source| Error::Upstream { name: name(), source })?;

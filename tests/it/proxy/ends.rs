@@ -133,7 +133,8 @@ async fn an_upstream_that_breaks_off_before_its_head_is_mirrored() {
 async fn an_upstream_that_speaks_no_http_is_named() {
     let upstream = Upstream::answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
     let bench = Bench::passing(upstream.address).await;
-    let (got, _) = ask(bench.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let (got, _) =
+        ask(bench.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(got.starts_with("HTTP/1.1 502 "), "{got}");
     assert!(got.contains("does not speak HTTP/1.1"), "{got}");
 }

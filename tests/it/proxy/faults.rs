@@ -164,9 +164,14 @@ async fn an_answer_is_made_up_without_the_upstream() {
     let script = Script::on_request(|_, out| {
         out.answer(Answer {
             status: StatusCode::TOO_MANY_REQUESTS,
-            headers: [("Content-Type", "application/json"), ("Retry-After", "20"), ("X-A", "1"), ("x-a", "2")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .to_vec(),
+            headers: [
+                ("Content-Type", "application/json"),
+                ("Retry-After", "20"),
+                ("X-A", "1"),
+                ("x-a", "2"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
             body: "{}".into(),
         });
     });
@@ -193,7 +198,8 @@ async fn edits_of_heads_leave_the_rest_alone() {
         let (head, _) = peer.message().await.unwrap();
         assert!(head.contains("\r\nX-B: 1\r\nAccept: a\r\nx-b: changed\r\n"), "{head}");
         assert!(!head.to_lowercase().contains("accept-encoding"), "{head}");
-        peer.write("HTTP/1.1 200 OK\r\nX-A: 1\r\nY: 2\r\nx-a: 3\r\nContent-Length: 2\r\n\r\nok").await;
+        peer.write("HTTP/1.1 200 OK\r\nX-A: 1\r\nY: 2\r\nx-a: 3\r\nContent-Length: 2\r\n\r\nok")
+            .await;
     })
     .await;
     let mut script = Script::on_item(Grain::Event, |_, item, out| out.send(item));
@@ -242,7 +248,11 @@ async fn a_whole_answer_that_is_edited_announces_its_new_length() {
         let (got, ended) =
             ask(bench.address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         assert!(ended.is_ok());
-        assert!(got.contains(&format!("\r\ncontent-length: {length}\r\n").to_lowercase()) || got.contains(&format!("\r\nContent-Length: {length}\r\n")), "{got}");
+        assert!(
+            got.contains(&format!("\r\ncontent-length: {length}\r\n").to_lowercase())
+                || got.contains(&format!("\r\nContent-Length: {length}\r\n")),
+            "{got}"
+        );
         assert!(!got.contains("chunked"), "{got}");
         assert!(got.ends_with(&format!("\r\n\r\n{left}")), "{got}");
     }
@@ -251,9 +261,11 @@ async fn a_whole_answer_that_is_edited_announces_its_new_length() {
 #[tokio::test]
 async fn an_announced_length_that_nothing_changes_stays() {
     let upstream = json().await;
-    let bench =
-        Bench::faulty(upstream.address, Script::on_item(Grain::Bytes, |_, item, out| out.send(item)))
-            .await;
+    let bench = Bench::faulty(
+        upstream.address,
+        Script::on_item(Grain::Bytes, |_, item, out| out.send(item)),
+    )
+    .await;
     let mut client = Peer::connect(bench.address).await;
     for _ in 0..2 {
         client.write(REQUEST).await;

@@ -165,7 +165,6 @@ pub(super) async fn ask(address: SocketAddr, request: &str) -> (String, io::Resu
 pub(super) struct Bench {
     pub(super) address: SocketAddr,
     pub(super) engine: Arc<Engine>,
-    pub(super) clock: Arc<dyn Clock>,
     pub(super) tap: Tap,
     pub(super) running: Option<Running>,
 }
@@ -202,17 +201,11 @@ impl Bench {
             upstream: upstream.parse().unwrap(),
             identify: Identify::default(),
         };
-        let running = Proxy::start(
-            vec![listener],
-            Arc::clone(&engine),
-            recorder,
-            Arc::clone(&clock),
-            options,
-        )
-        .await
-        .unwrap();
+        let running = Proxy::start(vec![listener], Arc::clone(&engine), recorder, clock, options)
+            .await
+            .unwrap();
         let address = running.address("llm").unwrap();
-        Self { address, engine, clock, tap, running: Some(running) }
+        Self { address, engine, tap, running: Some(running) }
     }
 
     pub(super) fn arm(&self) {
@@ -253,12 +246,6 @@ impl Script {
         hook: impl Fn(&mut request::Parts, &mut Orders) + Send + Sync + 'static,
     ) -> Self {
         Self { on_request: Some(Arc::new(hook)), ..Self::default() }
-    }
-
-    pub(super) fn on_response(
-        hook: impl Fn(&mut response::Parts, &mut Orders) + Send + Sync + 'static,
-    ) -> Self {
-        Self { on_response: Some(Arc::new(hook)), ..Self::default() }
     }
 
     pub(super) fn on_item(

@@ -14,7 +14,8 @@ use super::kit::{Bench, Peer, Script, Upstream, ask, soon};
 
 /// A head of random lines: names repeated in other cases and places, values with odd spaces.
 fn random_lines(dice: &mut Dice) -> Vec<String> {
-    const NAMES: [&str; 7] = ["X-Dup", "x-dUP", "Accept", "X-Other", "X-DUP", "aCCept", "Set-Cookie"];
+    const NAMES: [&str; 7] =
+        ["X-Dup", "x-dUP", "Accept", "X-Other", "X-DUP", "aCCept", "Set-Cookie"];
     const SPACES: [&str; 3] = [" ", "", "   "];
     (0..dice.whole(0, 12))
         .map(|number| {
@@ -94,7 +95,8 @@ async fn heads_and_bodies_pass_byte_for_byte() {
         let request_line = format!("POST /p%20q/{round}?a=%2F&b HTTP/1.1");
         let status_line = ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Here", "HTTP/1.1 418 "]
             [dice.whole(0, 2) as usize];
-        let head = |first: &str, lines: &[String]| format!("{first}\r\n{}\r\n\r\n", lines.join("\r\n"));
+        let head =
+            |first: &str, lines: &[String]| format!("{first}\r\n{}\r\n\r\n", lines.join("\r\n"));
         let answer_head = head(status_line, &answer_lines);
         script.lock().push((dice.fork("a"), [answer_head.as_bytes(), &answer_body].concat()));
         let request = [head(&request_line, &request_lines).as_bytes(), &request_body].concat();
@@ -172,15 +174,24 @@ async fn a_request_without_a_body_gets_no_line_about_one() {
         }
     })
     .await;
-    let bench =
-        Bench::start(&format!("http://{}/base/", upstream.address), Script::default(), <_>::default())
-            .await;
+    let bench = Bench::start(
+        &format!("http://{}/base/", upstream.address),
+        Script::default(),
+        <_>::default(),
+    )
+    .await;
     for (request, passed) in [
         ("GET /a HTTP/1.1\r\nHost: x\r\n", "GET /base/a HTTP/1.1\r\nHost: UP\r\n\r\n"),
         ("POST /a HTTP/1.1\r\nHost: x\r\n", "POST /base/a HTTP/1.1\r\nHost: UP\r\n\r\n"),
-        ("PATCH http://other/b?c HTTP/1.1\r\nA: 1\r\nHost: x\r\n", "PATCH /base/b?c HTTP/1.1\r\nA: 1\r\nHost: UP\r\n\r\n"),
+        (
+            "PATCH http://other/b?c HTTP/1.1\r\nA: 1\r\nHost: x\r\n",
+            "PATCH /base/b?c HTTP/1.1\r\nA: 1\r\nHost: UP\r\n\r\n",
+        ),
         ("GET / HTTP/1.0\r\nA: 1\r\n", "GET /base/ HTTP/1.1\r\nA: 1\r\nHost: UP\r\n\r\n"),
-        ("BREW /pot HTTP/1.1\r\nHost: x\r\nKeep-Alive: 5\r\nConnection: close, x-a\r\nX-A: 1\r\n", "BREW /base/pot HTTP/1.1\r\nHost: UP\r\n\r\n"),
+        (
+            "BREW /pot HTTP/1.1\r\nHost: x\r\nKeep-Alive: 5\r\nConnection: close, x-a\r\nX-A: 1\r\n",
+            "BREW /base/pot HTTP/1.1\r\nHost: UP\r\n\r\n",
+        ),
     ] {
         let mut client = Peer::connect(bench.address).await;
         client.write(format!("{request}\r\n")).await;
