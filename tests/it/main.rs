@@ -6,7 +6,7 @@ mod demo;
 mod driver;
 mod floors;
 mod profiles;
-mod raw;
 mod proxy;
+mod raw;
 mod report;
 mod sim;

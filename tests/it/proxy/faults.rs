@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use brownout::dialect::Answer;
 use brownout::exchange::{Event, Grain, Item};
@@ -11,6 +11,7 @@ use brownout::fault::Ending;
 use brownout::measure::CallEnd;
 use brownout::proxy::Options;
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::kit::{Bench, Peer, SOON, Script, Upstream, ask, soon};
 
