@@ -1,11 +1,13 @@
 //! Time since the run began, and sleeping that is not late.
 
+#![expect(clippy::disallowed_types, reason = "this is where real time is told")]
+
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::timer::{Instant, SleepUntil};
+use super::timer::SleepUntil;
 
 /// A sleep under way.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;

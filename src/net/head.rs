@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use memchr::{memchr, memmem};
 
 /// Heads above this are not kept (hyper refuses them anyway).
@@ -78,9 +79,12 @@ impl RawHead {
         Self::from_lines(b"", &lines)
     }
 
-    /// Whether this is the head that a request was parsed from.
-    pub fn is_of(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.bytes.starts_with(method.as_str().as_bytes()) && self.lines().count() == headers.len()
+    /// Whether this is the head that a request was parsed from, as far as can be told cheaply.
+    pub fn is_of<B>(&self, request: &Request<B>) -> bool {
+        let path = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
+        self.bytes.starts_with(request.method().as_str().as_bytes())
+            && memmem::find(self.first_line(), path.as_bytes()).is_some()
+            && self.lines().count() == request.headers().len()
     }
 
     /// The header lines, without their ends.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -172,10 +172,11 @@ where
         .await
         .map_err(|error| Error::from_hyper(self.origin(), &error))?;
         let head = if raw { lane.wire.take_head() } else { None };
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let response = response.map(|incoming| {
             let mut body =
                 Answering { incoming, lane: Some(lane), shared: Arc::clone(&self.shared) };
-            if body.incoming.is_end_stream() {
+            if body.incoming.is_end_stream() && !upgraded {
                 body.release();
             }
             body
@@ -280,6 +281,7 @@ where
         poll_fn(|cx| lane.driver.poll_without_shutdown(cx)).await.ok()?;
         let Lane { driver, wire, .. } = *lane;
         let parts = driver.into_parts();
+        wire.keep_stream();
         drop(parts.io);
         Some((wire.take_stream()?.into_stream(), parts.read_buf))
     }

@@ -21,6 +21,8 @@ const HEAD: u8 = 2;
 const DIRTY: u8 = 4;
 /// Bytes are recorded so that they can be sent again on a new connection.
 pub(super) const RECORD: u8 = 8;
+/// The stream is wanted back when hyper drops the socket.
+const KEEP: u8 = 16;
 
 /// What a socket and those above hyper share. All of them run in one task, so its lock is free.
 #[derive(Debug)]
@@ -92,6 +94,11 @@ impl<S> Wire<S> {
         Poll::Pending
     }
 
+    /// Wants the stream back when hyper drops the socket.
+    pub fn keep_stream(&self) {
+        self.set(KEEP);
+    }
+
     /// The stream, after hyper has dropped the socket.
     pub fn take_stream(&self) -> Option<S> {
         self.slots.lock().stream.take()
@@ -158,9 +165,11 @@ enum Reading {
 }
 
 impl<S> Socket<S> {
-    /// A socket to an app.
+    /// A socket to an app; its wire gives the stream back.
     pub fn server(stream: S) -> (Self, Arc<Wire<S>>) {
-        Self::new(stream, Arc::default(), Reading::RequestHead)
+        let (socket, wire) = Self::new(stream, Arc::default(), Reading::RequestHead);
+        wire.keep_stream();
+        (socket, wire)
     }
 
     /// A socket to an upstream; its wire was made before it.
@@ -316,7 +325,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
 impl<S> Drop for Socket<S> {
     fn drop(&mut self) {
-        self.wire.slots.lock().stream = self.stream.take();
+        if self.wire.has(KEEP) {
+            self.wire.slots.lock().stream = self.stream.take();
+        }
     }
 }
 

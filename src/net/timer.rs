@@ -1,6 +1,8 @@
 //! The timer thread: one per process, it wakes tasks at their instant. Tokio's own timers tick in
 //! milliseconds and come 1 ms late on average; this one is late by a tenth of that, never early.
 
+#![expect(clippy::disallowed_types, reason = "the thread sleeps in real time")]
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
@@ -8,11 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-#[expect(
-    clippy::disallowed_types,
-    reason = "the thread sleeps in real time; tests use another clock"
-)]
-pub(super) use std::time::Instant;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 

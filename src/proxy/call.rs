@@ -69,12 +69,11 @@ impl Books {
         self.clock.now()
     }
 
-    /// Who this is about, as far as the request told.
-    pub(super) fn exchange(&mut self, exchange: &Exchange) {
-        let user = exchange.user.as_ref().map(|user| hash_bytes(user.as_bytes()));
+    /// What faults are decided by: which request this is, and who asks.
+    pub(super) fn identify(&mut self, exchange: &Exchange) {
         let call = self.call();
         call.key = Some(exchange.key.0);
-        call.user = user;
+        call.user = exchange.user.as_ref().map(|user| hash_bytes(user.as_bytes()));
     }
 
     pub(super) fn upstream_called(&mut self) {

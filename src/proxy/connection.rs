@@ -48,6 +48,8 @@ pub(super) struct Connection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
     Close,
+    /// A tunnel has taken it over.
+    HandedOver,
     Reset,
 }
 
@@ -66,6 +68,11 @@ impl Connection {
         Killed
     }
 
+    /// Another task takes the stream when hyper has handed it over.
+    pub(super) fn hand_over(&self) {
+        *self.fate.lock() = Fate::HandedOver;
+    }
+
     /// Stays silent until the app goes away (then this is dropped) or the proxy is drained.
     pub(super) async fn hang(&self) -> Killed {
         self.dependency.drain.cancelled().await;
@@ -80,7 +87,11 @@ pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
     let connection =
         Arc::new(Connection { dependency, wire: Arc::clone(&wire), fate: Mutex::new(Fate::Close) });
     let exchanges = Arc::clone(&connection);
-    let service = service_fn(move |request| reverse::exchange(Arc::clone(&exchanges), request));
+    let service = service_fn(move |request| {
+        // Now, not when the future is polled: by then hyper may have read the next head.
+        let head = exchanges.wire.take_head();
+        reverse::exchange(Arc::clone(&exchanges), request, head)
+    });
     let served = http1::Builder::new()
         .auto_date_header(false)
         .serve_connection(TokioIo::new(socket), service)
@@ -99,13 +110,12 @@ pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
             tracing::trace!(dependency = %connection.dependency.name, %error, "connection ended");
         }
     }
-    // What an upgrade took over is not ours to end.
-    if let Some(stream) = wire.take_stream() {
-        let fate = *connection.fate.lock();
-        match fate {
-            Fate::Close => stream.close().await,
-            Fate::Reset => stream.reset().await,
-        }
+    let fate = *connection.fate.lock();
+    let stream = if fate == Fate::HandedOver { None } else { wire.take_stream() };
+    match (stream, fate) {
+        (Some(stream), Fate::Reset) => stream.reset().await,
+        (Some(stream), _) => stream.close().await,
+        (None, _) => {}
     }
 }
 

@@ -30,9 +30,15 @@ pub(super) fn request(raw: &RawHead, headers: &HeaderMap, authority: &str, upgra
             if names(value_of(line), "trailers") {
                 lines.push(name_of(line), b"trailers");
             }
-        } else if !connection.keeps(line) || chunked && is_named(line, "content-length") {
-            // Of this connection alone, or at odds with how the body is framed.
-        } else {
+        } else if is_named(line, "content-length") {
+            // What hyper has read is what it will send.
+            if let Some(length) = headers.get(header::CONTENT_LENGTH).filter(|_| !chunked) {
+                match length.as_bytes() == value_of(line) {
+                    true => lines.push_line(line),
+                    false => lines.push(name_of(line), length.as_bytes()),
+                }
+            }
+        } else if connection.keeps(line) {
             lines.push_line(line);
         }
     }

@@ -40,7 +40,7 @@ pub(super) async fn exchange(
     if demand.body && poll_fn(|cx| passing.body.poll_peek(cx)).await.is_err() {
         return Err(connection.kill(Ending::Close));
     }
-    decide(&connection, &mut passing);
+    decide(&connection, &mut passing, demand);
     if passing.books.decision.chain.is_empty() {
         return reverse::pass(connection, passing).await;
     }
@@ -51,9 +51,9 @@ pub(super) async fn exchange(
     }
 }
 
-fn decide(connection: &Connection, passing: &mut Passing) {
+fn decide(connection: &Connection, passing: &mut Passing, demand: Demand) {
     let dependency = &connection.dependency;
-    let body = passing.body.held();
+    let body = if demand.body { passing.body.prefix() } else { Bytes::new() };
     let exchange = dependency.engine.exchange(
         &dependency.name,
         &passing.parts,
@@ -61,7 +61,7 @@ fn decide(connection: &Connection, passing: &mut Passing) {
         dependency.dialect,
         &dependency.identify,
     );
-    passing.books.exchange(&exchange);
+    passing.books.identify(&exchange);
     passing.books.decision =
         dependency.engine.decide(dependency.clock.now(), &exchange, dependency.dialect);
 }

@@ -58,14 +58,15 @@ impl RequestBody {
         Poll::Ready(Ok(()))
     }
 
-    /// What is held, in one piece.
-    pub(super) fn held(&mut self) -> Bytes {
+    /// The body's first part, cut at a length that does not depend on how it arrived.
+    pub(super) fn prefix(&mut self) -> Bytes {
         if self.held.len() > 1 {
             let mut all = BytesMut::with_capacity(self.held_len as usize);
             self.held.drain(..).for_each(|piece| all.extend_from_slice(&piece));
             self.held.push_back(all.freeze());
         }
-        self.held.front().cloned().unwrap_or_default()
+        let held = self.held.front().cloned().unwrap_or_default();
+        held.slice(..held.len().min(PEEK))
     }
 
     /// Holds the body back until the upstream asks for it, if the app waits to be asked.

@@ -36,14 +36,18 @@ pub(super) struct Passing {
 }
 
 /// Serves one request.
-pub(super) async fn exchange(connection: Arc<Connection>, request: Request<Incoming>) -> Outcome {
+pub(super) async fn exchange(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+    head: Option<RawHead>,
+) -> Outcome {
     let dependency = &connection.dependency;
     let demand = dependency.engine.demand_at(dependency.gate);
     if demand.refuse {
         dependency.engine.count_refused(&dependency.name);
         return Err(connection.kill(Ending::Reset));
     }
-    let passing = Passing::new(&connection, request);
+    let passing = Passing::new(&connection, request, head);
     if passing.parts.method == Method::CONNECT {
         return Ok(no_tunnels(&connection, passing.books));
     }
@@ -55,13 +59,11 @@ pub(super) async fn exchange(connection: Arc<Connection>, request: Request<Incom
 }
 
 impl Passing {
-    fn new(connection: &Connection, mut request: Request<Incoming>) -> Self {
+    fn new(connection: &Connection, mut request: Request<Incoming>, head: Option<RawHead>) -> Self {
         let Dependency { name, clock, recorder, .. } = &*connection.dependency;
         let books = Books::open(name, request.headers(), clock, recorder);
-        let raw = connection
-            .wire
-            .take_head()
-            .filter(|raw| raw.is_of(request.method(), request.headers()))
+        let raw = head
+            .filter(|raw| raw.is_of(&request))
             .unwrap_or_else(|| RawHead::from_map(request.headers()));
         let upgrade =
             headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));

@@ -1,5 +1,7 @@
 //! After a 101 the two connections are joined blindly until one of them ends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -19,7 +21,8 @@ pub(super) fn spawn(
     upstream: Answering<RequestBody>,
     mut books: Books,
 ) {
-    let wire = std::sync::Arc::clone(&connection.wire);
+    connection.hand_over();
+    let wire = Arc::clone(&connection.wire);
     let drain = connection.dependency.drain.clone();
     tokio::spawn(async move {
         let joined = async {

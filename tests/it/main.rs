@@ -9,6 +9,7 @@ mod experiment_file;
 mod floors;
 mod mistakes;
 mod profiles;
+mod proxy;
 mod raw;
 mod report;
 mod sim;

@@ -1,0 +1,9 @@
+//! The proxy on real sockets: raw bytes in, raw bytes out.
+
+mod ends;
+mod faults;
+mod kit;
+mod many;
+mod passing;
+mod refuse;
+mod secure;
