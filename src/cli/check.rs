@@ -13,11 +13,11 @@ use crate::experiment::{Target, put};
 /// How long an address may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-pub(crate) fn run(args: CheckArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &CheckArgs) -> Result<u8, Failed> {
     let plan = match inputs::load(&args.file) {
         Ok(plan) => plan,
         Err(failed) => {
-            write_out(&args, &json!({ "valid": false, "problems": failed.message }))?;
+            write_out(args, &json!({ "valid": false, "problems": failed.message }))?;
             return Err(failed);
         }
     };
@@ -32,7 +32,7 @@ pub(crate) fn run(args: CheckArgs) -> Result<u8, Failed> {
             "reachable": answer.is_ok(), "detail": answer.as_ref().err(),
         })).collect::<Vec<_>>(),
     });
-    write_out(&args, &result)?;
+    write_out(args, &result)?;
     if args.json {
         terminal::out(&format!("{result:#}\n"))?;
         return Ok(exit::PASS);

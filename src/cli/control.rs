@@ -8,7 +8,7 @@ use super::args::{AdminArgs, ArmArgs, DisarmArgs};
 use super::{Failed, exit, terminal};
 use crate::admin::{ArmRequest, FaultStatus, Status, client};
 
-pub(crate) fn arm(args: ArmArgs) -> Result<u8, Failed> {
+pub(crate) fn arm(args: &ArmArgs) -> Result<u8, Failed> {
     let request = ArmRequest {
         percent: args.percent,
         lease: args.lease,
@@ -29,20 +29,20 @@ pub(crate) fn arm(args: ArmArgs) -> Result<u8, Failed> {
     Ok(exit::PASS)
 }
 
-pub(crate) fn disarm(args: DisarmArgs) -> Result<u8, Failed> {
+pub(crate) fn disarm(args: &DisarmArgs) -> Result<u8, Failed> {
     let path = format!("/v1/faults/{}/disarm", escaped(&args.fault));
     let fault: FaultStatus = read(&call(args.admin.admin, Method::POST, &path, None)?)?;
     terminal::out(&format!("disarmed {} · it hit {} exchanges\n", fault.name, fault.tally.hit))?;
     Ok(exit::PASS)
 }
 
-pub(crate) fn stop(args: AdminArgs) -> Result<u8, Failed> {
+pub(crate) fn stop(args: &AdminArgs) -> Result<u8, Failed> {
     call(args.admin, Method::POST, "/v1/stop", None)?;
     terminal::out("everything is disarmed\n")?;
     Ok(exit::PASS)
 }
 
-pub(crate) fn status(args: AdminArgs) -> Result<u8, Failed> {
+pub(crate) fn status(args: &AdminArgs) -> Result<u8, Failed> {
     let status: Status = read(&call(args.admin, Method::GET, "/v1/status", None)?)?;
     let mut text = format!("{} · up {:.0} s\n", status.name, status.uptime_s);
     for dependency in &status.dependencies {
@@ -71,7 +71,7 @@ pub(crate) fn status(args: AdminArgs) -> Result<u8, Failed> {
     Ok(exit::PASS)
 }
 
-pub(crate) fn healthcheck(args: AdminArgs) -> Result<u8, Failed> {
+pub(crate) fn healthcheck(args: &AdminArgs) -> Result<u8, Failed> {
     call(args.admin, Method::GET, "/healthz", None)?;
     Ok(exit::PASS)
 }

@@ -10,7 +10,7 @@ use crate::experiment::{App, Ports};
 /// The demo's experiment, as users could write it.
 const FILE: &str = include_str!("../../examples/demo.yaml");
 
-pub(crate) fn run(args: DemoArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &DemoArgs) -> Result<u8, Failed> {
     if args.print {
         terminal::out(FILE)?;
         return Ok(exit::PASS);

@@ -9,7 +9,7 @@ use super::{Failed, exit, terminal};
 use crate::config::profile::{self, Found, PROFILES};
 use crate::fault::{KINDS, Kind};
 
-pub(crate) fn run(args: FaultsArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &FaultsArgs) -> Result<u8, Failed> {
     let text = match &args.name {
         None if args.json => pretty(&listing()),
         None => list(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::InitArgs;
 use super::{Failed, exit, terminal};
 
-pub(crate) fn run(args: InitArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &InitArgs) -> Result<u8, Failed> {
     if args.file.exists() && !args.force {
         return Err(Failed::usage(format!(
             "`{}` is there already; --force overwrites it",

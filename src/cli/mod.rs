@@ -57,24 +57,24 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     terminal::set_up_logs(cli.verbose);
     let result = match cli.command {
-        Command::Arm(args) => control::arm(args),
-        Command::Check(args) => check::run(args),
+        Command::Arm(args) => control::arm(&args),
+        Command::Check(args) => check::run(&args),
         Command::Completions { shell } => {
             args::completions(shell);
             Ok(exit::PASS)
         }
-        Command::Demo(args) => demo::run(args),
-        Command::Disarm(args) => control::disarm(args),
-        Command::Faults(args) => faults::run(args),
-        Command::Healthcheck(args) => control::healthcheck(args),
-        Command::Init(args) => init::run(args),
-        Command::Report(args) => report::run(args),
-        Command::Run(args) => run::run(args),
-        Command::Schema(args) => schema::run(args),
-        Command::Serve(args) => serve::run(args),
-        Command::Sim(args) => sim::run(args),
-        Command::Status(args) => control::status(args),
-        Command::Stop(args) => control::stop(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Disarm(args) => control::disarm(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::Healthcheck(args) => control::healthcheck(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Status(args) => control::status(&args),
+        Command::Stop(args) => control::stop(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -7,7 +7,7 @@ use super::{Failed, exit, terminal};
 use crate::experiment::put;
 use crate::report;
 
-pub(crate) fn run(args: ReportArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &ReportArgs) -> Result<u8, Failed> {
     let path = results_path(&args.results);
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failed::usage(format!(
@@ -30,8 +30,10 @@ pub(crate) fn run(args: ReportArgs) -> Result<u8, Failed> {
         terminal::out(&text)?;
         return Ok(exit::PASS);
     }
-    let folder =
-        args.out.unwrap_or_else(|| path.parent().map(Path::to_path_buf).unwrap_or_default());
+    let folder = args
+        .out
+        .clone()
+        .unwrap_or_else(|| path.parent().map(Path::to_path_buf).unwrap_or_default());
     let html = folder.join("report.html");
     let failed = |error: crate::experiment::Error| Failed::run(error.to_string());
     put(&html, &report::html(&record)).map_err(failed)?;

@@ -7,7 +7,7 @@ use crate::dice::Dice;
 use crate::experiment::{self, App, Finished, Options, Ports, Progress, Target};
 use crate::report;
 
-pub(crate) fn run(args: RunArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &RunArgs) -> Result<u8, Failed> {
     let mut file = args.file.clone();
     if let Some(app) = &args.app {
         file.sets.push(format!("workload.app={app}"));
@@ -24,7 +24,7 @@ pub(crate) fn run(args: RunArgs) -> Result<u8, Failed> {
         wait_timeout: args.wait_timeout.0,
         admin: args.admin,
         allow_public: args.allow_public,
-        reproduce: reproduce(&args, &plan, seed),
+        reproduce: reproduce(args, &plan, seed),
     };
     let finished = conduct(plan, setup, &args.out)?;
     Ok(exit_code(&finished))

@@ -15,7 +15,7 @@ use crate::units::Span;
 /// How often leases are looked at.
 const LEASE_TICK: Duration = Duration::from_millis(50);
 
-pub(crate) fn run(args: ServeArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
     let mut plan = inputs::load(&args.file)?;
     if !args.admin.ip().is_loopback() && !args.allow_remote_admin {
         return Err(Failed::usage(format!(
@@ -49,7 +49,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<u8, Failed> {
         let admin = Admin::start(args.admin, world.control(lease)).await.map_err(|error| {
             Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
         })?;
-        announce(&world, &admin, &args, seed)?;
+        announce(&world, &admin, args, seed)?;
         tokio::select! {
             () = signals::wait_for_one() => {}
             () = expire_leases(&world) => {}

@@ -7,7 +7,7 @@ use super::{Failed, exit, terminal};
 use crate::net::RealClock;
 use crate::sim::{Kind, Settings, Sim};
 
-pub(crate) fn run(args: SimArgs) -> Result<u8, Failed> {
+pub(crate) fn run(args: &SimArgs) -> Result<u8, Failed> {
     let kind = if args.kind == "qdrant" { Kind::Qdrant } else { Kind::OpenAi };
     let Some(mut settings) = Settings::preset(kind, &args.model) else {
         return Err(Failed::usage(format!(

@@ -1,7 +1,9 @@
 //! Loading experiment files: what they mean, overlays, variables, the schema, and hostile text.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use brownout::config::plan::{Plan, Upstream};
 use brownout::config::{Diagnostics, Loaded, Options, explain, load, load_file, schema_json};

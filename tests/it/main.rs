@@ -4,8 +4,8 @@
 
 mod demo;
 mod driver;
-mod faults;
 mod experiment_file;
+mod faults;
 mod floors;
 mod mistakes;
 mod profiles;
