@@ -187,10 +187,10 @@ impl Page<'_> {
     /// The sentence and its numbers on one line, or on two where they do not fit.
     fn expectation(&self, out: &mut String, row: &Judged, widths: [usize; 3]) {
         let [observed, samples, margin] = widths;
-        let room = self.width.saturating_sub(2 + observed + samples + margin + 6);
+        let room = self.width.saturating_sub(2 + observed + samples + margin + 5);
         let mark = self.pen.paint(row.role, row.mark);
         let values = self.pen.plain(&format!(
-            "  {:>observed$}  {:>samples$}  {}",
+            " {:>observed$}  {:>samples$}  {}",
             row.observed, row.samples, row.margin
         ));
         if row.sentence.chars().count() <= room {

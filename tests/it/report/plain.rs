@@ -33,8 +33,7 @@ fn the_summary_of_a_failed_run() {
                ▁ 0 %  █ 100 %
 
     ✗ success_rate >= 95% during storm            88.0 %  n=125  7.0 points under
-    ✗ retry_amplification(llm) < 1.5 during storm
-                                                   2.07x  n=259  0.57 over
+    ✗ retry_amplification(llm) < 1.5 during storm  2.07x  n=259  0.57 over
     ✗ time_to_recover < 10s after storm             21 s    n=1  11 s over
     ✓ success_rate >= 99% during baseline          100 %  n=100  1.0 points to spare
     ✓ completeness >= 98% during storm            98.3 %  n=119  0.3 points to spare
@@ -73,8 +72,7 @@ fn the_summary_of_a_run_that_cannot_say() {
         a warning only, it fails nothing
     ✓ success_rate >= 99% during baseline          100 %  n=100  1.0 points to spare
     ✓ success_rate >= 95% during storm            98.4 %  n=125  3.4 points to spare
-    ✓ retry_amplification(llm) < 1.5 during storm
-                                                   1.13x  n=259  0.37 to spare
+    ✓ retry_amplification(llm) < 1.5 during storm  1.13x  n=259  0.37 to spare
     ✓ p95(ttft) <= 110% of baseline during recovery
                                                    102 %  n=147  8.0 points to spare
 
