@@ -254,7 +254,11 @@ impl Effect for Served {
     }
 
     fn on_end(&mut self, at: Duration, _: &mut Orders) {
-        self.go(Some(at));
+        // The last piece may be ordered to wait still: then the slot is given back when all is
+        // done and this is dropped.
+        if !matches!(self.stage, Stage::AtWork { due, .. } if due > at) {
+            self.go(Some(at));
+        }
     }
 }
 

@@ -56,6 +56,8 @@ def simulator(kind):
     port = free_port()
     listen = f"127.0.0.1:{port}"
     command = [BROWNOUT, "sim", "--kind", kind, "--listen", listen, "--model", "instant"]
+    if kind == "qdrant":
+        command += ["--documents", "200"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_for(process, port)

@@ -232,6 +232,29 @@ fn a_cold_machine_keeps_the_first_waiting() {
 }
 
 #[test]
+fn a_whole_answer_keeps_its_slot_while_it_is_held_back() {
+    let fault = build::<Saturation>("{ slots: 1, decode_tokens_per_second: 40 }");
+    let (mut first, _) = arm(fault.as_ref(), ms(0), &exchange(1)).unwrap();
+    let (mut second, _) = arm(fault.as_ref(), ms(0), &exchange(2)).unwrap();
+    let (mut head, ()) = request::Request::new(()).into_parts();
+    let mut must_wait = |at: u64| {
+        let mut out = Orders::default();
+        second.on_request(ms(at), &mut head, &mut out);
+        out.list.iter().any(|order| matches!(order, Order::Again(_)))
+    };
+    let (mut own_head, ()) = request::Request::new(()).into_parts();
+    let mut out = Orders::default();
+    first.on_request(ms(0), &mut own_head, &mut out);
+    first.on_item(ms(10), Item::Message(["word"; 40].join(" ").into()), &mut out);
+    assert!(out.list.iter().any(|order| matches!(order, Order::Wait(time) if *time >= ms(900))));
+    // The end is told as soon as all is ordered, which may be before it is carried out.
+    first.on_end(ms(10), &mut out);
+    assert!(must_wait(11));
+    drop(first);
+    assert!(!must_wait(1010));
+}
+
+#[test]
 fn options_that_do_not_fit_are_refused() {
     for (yaml, field) in [
         ("{ slots: 0 }", "slots"),
