@@ -403,7 +403,6 @@ fn undocumented(name: &str, schema: &serde_json::Value, bare: &mut Vec<String>) 
 // ── Hostile text ───────────────────────────────────────────────────────────────────────────────
 
 /// A debug build on a busy machine gets a generous bound; what it stops takes minutes or for ever.
-#[expect(clippy::disallowed_types, reason = "real time is what is bounded here")]
 fn within_seconds(what: &str, text: &str) {
     let began = Instant::now();
     let outcome = load("brownout.yaml", text, &Options::default());

@@ -9,7 +9,10 @@ trap 'rm -rf "$work"' EXIT
 picture=${2:-$work/report.png}
 browser=(chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run
   --disable-background-networking --disable-component-update --disable-sync
-  --hide-scrollbars --user-data-dir="$work/profile" --blink-settings=scriptEnabled=false)
+  --hide-scrollbars --user-data-dir="$work/profile")
+# The profile's own setting turns scripts off; the blink switch would stop headless mode itself.
+mkdir -p "$work/profile/Default"
+echo '{"profile":{"default_content_setting_values":{"javascript":2}}}' >"$work/profile/Default/Preferences"
 
 timeout 60 "${browser[@]}" --dump-dom "file://$report" >"$work/dom.html" 2>/dev/null
 timeout 60 "${browser[@]}" --window-size=1260,1000 --screenshot="$picture" "file://$report" >/dev/null 2>&1
