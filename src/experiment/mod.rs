@@ -18,6 +18,7 @@ pub use self::app::App;
 pub use self::book::Book;
 pub use self::environment::{Address, variables};
 pub use self::outputs::Written;
+#[cfg(feature = "cli")]
 pub(crate) use self::outputs::put;
 pub use self::progress::{Event, Progress};
 pub use self::run::{Finished, Options, run};

@@ -1,0 +1,22 @@
+//! No body makes a dialect panic, and what it edits stays readable to itself.
+#![no_main]
+
+use brownout::dialect;
+use brownout::exchange::{Event, Operation};
+use http::{HeaderMap, Method, Uri};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u8, &[u8])| {
+    let (choice, body) = input;
+    let kind = dialect::KINDS[usize::from(choice) % dialect::KINDS.len()];
+    let dialect = dialect::by_kind(kind).expect("it is listed");
+    for path in ["/v1/chat/completions", "/v1/embeddings", "/collections/c/points/query", "/"] {
+        let uri = Uri::from_static(path);
+        let facts = dialect.facts(&Method::POST, &uri, &HeaderMap::new(), body);
+        let _ = dialect.read_message(facts.operation, body);
+        let event = Event::sse(body);
+        let _ = dialect.read_event(facts.operation, &event);
+        let _ = dialect.finish_event(facts.operation, &event, "length");
+        let _ = dialect.shorten(Operation::Chat, body, f64::from(choice) / 255.0, "length");
+    }
+});
