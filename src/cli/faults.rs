@@ -9,6 +9,12 @@ use super::{Failed, exit, terminal};
 use crate::config::profile::{self, Found, PROFILES};
 use crate::fault::{KINDS, Kind};
 
+/// Where descriptions begin.
+const COLUMN: usize = 30;
+
+/// The most characters of a profile's summary in the list.
+const CLAUSE: usize = 88;
+
 pub(crate) fn run(args: &FaultsArgs) -> Result<u8, Failed> {
     let text = match &args.name {
         None if args.json => pretty(&listing()),
@@ -64,15 +70,7 @@ fn explain(kind: &Kind) -> String {
         kind.name, kind.example
     );
     text.push_str("\nOptions\n");
-    let options = schema.get("properties").and_then(Value::as_object);
-    for (name, option) in options.into_iter().flatten() {
-        let description = option.get("description").and_then(Value::as_str).unwrap_or_default();
-        let mut lines = description.lines();
-        let _ = writeln!(text, "  {name:<28} {}", lines.next().unwrap_or_default());
-        for line in lines {
-            let _ = writeln!(text, "  {:<28} {line}", "");
-        }
-    }
+    options(&mut text, &schema, &schema, 2);
     let using: Vec<&str> = PROFILES
         .iter()
         .filter(|profile| uses(profile, kind.name))
@@ -82,6 +80,47 @@ fn explain(kind: &Kind) -> String {
         let _ = write!(text, "\nProfiles with it\n  {}\n", using.join("\n  "));
     }
     text
+}
+
+/// Writes the options of an object, the choices of each below it.
+fn options(text: &mut String, root: &Value, object: &Value, indent: usize) {
+    let properties = object.get("properties").and_then(Value::as_object);
+    for (name, option) in properties.into_iter().flatten() {
+        entry(text, indent, name, description(option));
+        let meant = resolved(root, option);
+        for choice in meant.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(word) = choice.get("const").and_then(Value::as_str) {
+                entry(text, indent + 2, word, description(choice));
+            }
+        }
+        options(text, root, meant, indent + 2);
+    }
+}
+
+/// A name and what it means, the further lines of it below each other.
+fn entry(text: &mut String, indent: usize, name: &str, description: &str) {
+    let width = COLUMN.saturating_sub(indent);
+    for (number, line) in
+        description.lines().chain(description.is_empty().then_some("")).enumerate()
+    {
+        let name = if number == 0 { name } else { "" };
+        let _ = writeln!(text, "{:indent$}{name:<width$} {line}", "");
+    }
+}
+
+fn description(schema: &Value) -> &str {
+    schema.get("description").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What an option is, behind `anyOf` with null and `$ref`.
+fn resolved<'a>(root: &'a Value, option: &'a Value) -> &'a Value {
+    let some = option
+        .get("anyOf")
+        .and_then(Value::as_array)
+        .and_then(|ways| ways.iter().find(|way| way.get("$ref").is_some()))
+        .unwrap_or(option);
+    let target = some.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
+    target.and_then(|path| root.pointer(path)).unwrap_or(some)
 }
 
 fn explain_profile(name: &str, json: bool) -> Result<String, Failed> {
@@ -114,11 +153,22 @@ fn unknown(name: &str) -> String {
     format!("there is no fault or profile `{name}`;{hint} `brownout faults` lists them")
 }
 
-/// The first sentence of a profile's comment.
+/// The first clause of a profile's comment.
 fn summary(profile: &profile::Profile) -> String {
     let comment = profile.comment();
-    let end = comment.find(". ").map_or(comment.len(), |end| end + 1);
-    comment[..end].trim_end_matches('.').to_owned()
+    let outside_code = |at: &usize| comment[..*at].matches('`').count() % 2 == 0;
+    let end = [". ", ": ", " (", "; "]
+        .iter()
+        .filter_map(|mark| comment.match_indices(mark).map(|(at, _)| at).find(outside_code))
+        .min();
+    let clause = comment[..end.unwrap_or(comment.len())].trim_end_matches('.');
+    match clause.char_indices().nth(CLAUSE) {
+        None => clause.to_owned(),
+        Some((end, _)) => {
+            let end = clause[..end].rfind(' ').unwrap_or(end);
+            format!("{} …", clause[..end].trim_end_matches(','))
+        }
+    }
 }
 
 /// Whether a profile has this effect.
