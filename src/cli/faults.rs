@@ -156,7 +156,7 @@ fn unknown(name: &str) -> String {
 /// The first clause of a profile's comment.
 fn summary(profile: &profile::Profile) -> String {
     let comment = profile.comment();
-    let outside_code = |at: &usize| comment[..*at].matches('`').count() % 2 == 0;
+    let outside_code = |at: &usize| comment[..*at].matches('`').count().is_multiple_of(2);
     let end = [". ", ": ", " (", "; "]
         .iter()
         .filter_map(|mark| comment.match_indices(mark).map(|(at, _)| at).find(outside_code))
