@@ -75,6 +75,11 @@ def test_a_missing_end_marker_goes_unnoticed(serve):
     heard = Heard(stream(client))
     assert len(heard.pieces) == 60
     assert (heard.finish, heard.error) == ("length", None)
+    with client.chat.completions.with_streaming_response.create(
+        model="gpt-4o", messages=[{"role": "user", "content": "Hi"}], stream=True
+    ) as raw:
+        text = raw.read().decode()
+    assert '"finish_reason":"stop"' in text and "[DONE]" not in text
 
 
 def test_truncated_for_length_says_so(serve):
