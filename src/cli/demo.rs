@@ -37,9 +37,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<u8, Failed> {
     let finished = conduct(plan, setup, &args.out)?;
     if !args.out.json {
         let next = if args.fixed {
-            "yours    brownout init && brownout check   (then: brownout run --exec \"your app\")\n"
+            "yours      brownout init && brownout check   (then: brownout run --exec \"your app\")\n"
         } else {
-            "fixed    brownout demo --fixed   (the same app with its bugs mended: watch it pass)\n"
+            "fixed      brownout demo --fixed   (the same app with its bugs mended: watch it pass)\n"
         };
         terminal::out(next)?;
     }

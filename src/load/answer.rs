@@ -41,6 +41,8 @@ pub(crate) struct Reader {
     /// Payloads are JSON objects, so one that is not whole JSON is garbled.
     json_stream: bool,
     complete: bool,
+    /// The app itself says that this is a stand-in.
+    fallback: bool,
     /// Nothing that follows can change what became of the answer.
     over: bool,
     /// What makes the answer a failure, whatever comes later.
@@ -109,6 +111,7 @@ pub(crate) struct Read {
     pub(crate) outcome: Outcome,
     pub(crate) error: Option<Arc<str>>,
     pub(crate) complete: bool,
+    pub(crate) fallback: bool,
     pub(crate) content: Marks,
     /// Its text, where it was to be kept.
     pub(crate) text: String,
@@ -122,7 +125,7 @@ impl Read {
             End::Cut(outcome, reason) => (outcome, Some(reason)),
         };
         let (content, text) = (Marks::default(), String::new());
-        Self { outcome, error, complete: false, content, text }
+        Self { outcome, error, complete: false, fallback: false, content, text }
     }
 }
 
@@ -149,6 +152,7 @@ impl Reader {
             known: Marks::default(),
             unknown: Marks::default(),
             json_stream: false,
+            fallback: false,
             complete: false,
             over: false,
             verdict,
@@ -248,6 +252,7 @@ impl Reader {
         }
         if let Some(value) = &value {
             self.json_stream |= value.is_object();
+            self.fallback |= self.is_fallback(value);
             if let Some(text) = self.failure(value) {
                 return self.failed(&text);
             }
@@ -260,6 +265,10 @@ impl Reader {
         self.complete |= ending.is_some();
         self.over |= ending == Some(Ending::Last);
         if self.over { Progress::Ended } else { Progress::More }
+    }
+
+    fn is_fallback(&self, value: &Value) -> bool {
+        self.answer.fallback.as_ref().is_some_and(|path| selects(path, value))
     }
 
     /// What an error inside a good status says.
@@ -366,6 +375,7 @@ impl Reader {
             outcome,
             error,
             complete: self.complete,
+            fallback: self.fallback,
             content: if self.known.count > 0 { self.known } else { self.unknown },
             text: self.text.unwrap_or_default(),
         }
@@ -407,6 +417,7 @@ impl Reader {
             self.verdict = Some((Outcome::InbandError, error_text::shown(&text)));
             return;
         }
+        self.fallback = self.is_fallback(&value);
         self.complete = match &self.answer.end {
             Some(EndMark::Json(path)) => selects(path, &value),
             _ => true,

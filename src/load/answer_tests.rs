@@ -142,6 +142,7 @@ fn configured_paths_and_marks_are_used() {
         text: path("$.tok"),
         end: Some(EndMark::Event("fin".into())),
         error: None,
+        fallback: None,
     };
     let stream =
         ["data: {\"tok\":\"a\"}\n\n", "data: {\"meta\":1}\n\n", "event: fin\ndata: {}\n\n"];
@@ -156,6 +157,18 @@ fn configured_paths_and_marks_are_used() {
     let done = read(by_path.clone(), SSE, &stream);
     assert_eq!((done.outcome, done.text.as_str()), (Outcome::Ok, "ab"));
     assert_eq!(read(by_path, SSE, &stream[..1]).outcome, Outcome::Truncated);
+}
+
+#[test]
+fn stand_ins_say_so_themselves() {
+    let marked = Answer { fallback: path("$.fallback"), ..Answer::default() };
+    let stream = ["data: {\"delta\":\"Sorry\"}\n\n", "data: {\"done\":true,\"fallback\":true}\n\n"];
+    assert!(read(marked.clone(), SSE, &stream).fallback);
+    assert!(!read(Answer::default(), SSE, &stream).fallback);
+    let plain = ["data: {\"delta\":\"Yes\"}\n\n", "data: {\"done\":true,\"fallback\":false}\n\n"];
+    assert!(!read(marked.clone(), SSE, &plain).fallback);
+    let body = ["{\"answer\":\"Sorry\",\"fallback\":true}"];
+    assert!(read(marked, "application/json", &body).fallback);
 }
 
 #[test]

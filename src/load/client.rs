@@ -154,6 +154,7 @@ impl Client {
             tokens: read.content.count,
             gaps: read.content.gaps.into(),
             complete: read.complete,
+            fallback: read.fallback,
             error: read.error,
             stream: self.renderer.asks_for_stream() || streamed,
             ..self.unsent(&turn, Outcome::Ok)
@@ -180,6 +181,7 @@ impl Client {
             tokens: 0,
             gaps: Box::default(),
             complete: false,
+            fallback: false,
             prompt: self.prompt_number(turn.session, turn.turn),
             user: u32::try_from(turn.session.user).unwrap_or(u32::MAX),
             session: turn.session.number,

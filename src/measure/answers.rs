@@ -24,7 +24,7 @@ impl Lengths {
         let Some(baseline) = ledger.baseline() else { return Self::default() };
         let mut lengths: HashMap<u64, Vec<u32>> = HashMap::new();
         for sample in ledger.cohort(baseline.span) {
-            if sample.outcome == Outcome::Ok && sample.tokens > 0 {
+            if sample.outcome == Outcome::Ok && !sample.fallback && sample.tokens > 0 {
                 lengths.entry(sample.prompt).or_default().push(sample.tokens);
             }
         }
@@ -38,11 +38,12 @@ impl Lengths {
     }
 
     /// Whether an answer that looks whole is far too short; None when it does not look whole or
-    /// its prompt was never answered in baseline.
+    /// its prompt was never answered in baseline. A stand-in that says so is not short: nobody
+    /// takes it for the real answer.
     pub fn short(&self, sample: &Sample) -> Option<bool> {
         let looks_whole = matches!(sample.outcome, Outcome::Ok | Outcome::Degraded);
         let least = self.least.get(&sample.prompt).filter(|_| looks_whole)?;
-        Some(f64::from(sample.tokens) < *least)
+        Some(!sample.fallback && f64::from(sample.tokens) < *least)
     }
 
     /// Whether a started answer arrived whole; None when it never started.
@@ -79,6 +80,22 @@ mod tests {
         assert_eq!(judged(5, 7, Outcome::Ok), (None, Some(true)), "an unknown prompt");
         assert_eq!(judged(95, 0, Outcome::Truncated), (None, Some(false)));
         assert_eq!(lengths.whole(&sample(11.0, 1.0, Outcome::Http5xx)), None);
+    }
+
+    #[test]
+    fn a_stand_in_that_says_so_is_whole_and_sets_no_length() {
+        let mut ledger = phased(&[("baseline", 10.0, &[]), ("storm", 10.0, &["f"])]);
+        for (tokens, fallback) in [(100, false), (100, false), (100, false), (4, true)] {
+            let mut answer = sample(1.0, 1.0, Outcome::Ok);
+            (answer.tokens, answer.fallback) = (tokens, fallback);
+            add_sample(&mut ledger, answer);
+        }
+        let lengths = Lengths::of(&ledger);
+        let mut late = sample(11.0, 1.0, Outcome::Ok);
+        late.tokens = 5;
+        assert_eq!((lengths.short(&late), lengths.whole(&late)), (Some(true), Some(false)));
+        late.fallback = true;
+        assert_eq!((lengths.short(&late), lengths.whole(&late)), (Some(false), Some(true)));
     }
 
     #[test]

@@ -316,6 +316,7 @@ pub(crate) mod tests {
             tokens: if ok { 20 } else { 0 },
             gaps: if ok { vec![20_000; 19].into() } else { Box::default() },
             complete: ok,
+            fallback: false,
             prompt: 0,
             user: 0,
             session: 0,

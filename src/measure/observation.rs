@@ -204,6 +204,8 @@ pub struct Sample {
     pub gaps: Box<[u32]>,
     /// The terminal marker came.
     pub complete: bool,
+    /// The app itself says that this answer stands in for the real one (`answer.fallback`).
+    pub fallback: bool,
     /// Which prompt was asked (same number, same text).
     pub prompt: u64,
     pub user: u32,

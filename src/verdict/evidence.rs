@@ -198,6 +198,7 @@ impl<'a> Evidence<'a> {
             "affected_users" => self.affected(metric, view),
             "completeness" => told(cohort.filter_map(|s| self.lengths().whole(s)).collect()),
             "dependency_error_rate" => of_calls(Call::own_error),
+            "fallback_rate" => told(cohort.filter(|s| s.complete).map(|s| s.fallback).collect()),
             "request_share" => self.request_share(name, view),
             "retry_rate" => {
                 let counts = self.retries(view, name);

@@ -99,6 +99,11 @@ pub const METRICS: &[Known] = &[
         ..PLAIN
     },
     Known {
+        name: "fallback_rate",
+        doc: "share of whole answers by which the app says that they stand in for the real one (`answer.fallback`)",
+        ..PLAIN
+    },
+    Known {
         name: "fault_hits",
         doc: "exchanges on which a fault acted",
         kind: Kind::Count,

@@ -114,6 +114,8 @@ pub struct Answer {
     pub end: Option<EndMark>,
     /// What marks an error inside a good status, besides `event: error` and a top-level `error`.
     pub error: Option<serde_json_path::JsonPath>,
+    /// What an answer holds by which the app itself says that it is a stand-in for the real one.
+    pub fallback: Option<serde_json_path::JsonPath>,
 }
 
 /// What marks the end of a stream.
@@ -152,7 +154,7 @@ impl Default for Sessions {
 
 impl Default for Answer {
     fn default() -> Self {
-        Self { format: Format::Auto, text: None, end: None, error: None }
+        Self { format: Format::Auto, text: None, end: None, error: None, fallback: None }
     }
 }
 

@@ -186,6 +186,7 @@ impl Lowering<'_> {
             text: answer.text.and_then(|text| self.json_path("text", &text)),
             end,
             error: answer.error.and_then(|text| self.json_path("error", &text)),
+            fallback: answer.fallback.and_then(|text| self.json_path("fallback", &text)),
         }
     }
 

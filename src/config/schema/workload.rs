@@ -71,6 +71,8 @@ pub(in crate::config) struct Answer {
     pub(in crate::config) end: Option<String>,
     /// JSONPath of an error inside a good status: `$.error`.
     pub(in crate::config) error: Option<String>,
+    /// JSONPath by which the app says that an answer stands in for the real one: `$.fallback`.
+    pub(in crate::config) fallback: Option<String>,
 }
 
 /// The shape of an answer.
