@@ -21,6 +21,35 @@ pub struct Lines(Vec<u8>);
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RawHead {
     bytes: Vec<u8>,
+    special: u8,
+}
+
+/// Lines that say something about the connection or the message's framing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Special {
+    Connection = 1,
+    ContentLength = 2,
+    Expect = 4,
+    Trailer = 8,
+    TransferEncoding = 16,
+    Upgrade = 32,
+}
+
+impl Special {
+    /// What a line of this name is, if it is special.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        let (special, known) = match name.len() {
+            6 => (Self::Expect, "expect"),
+            7 if name[0].eq_ignore_ascii_case(&b'u') => (Self::Upgrade, "upgrade"),
+            7 => (Self::Trailer, "trailer"),
+            10 => (Self::Connection, "connection"),
+            14 => (Self::ContentLength, "content-length"),
+            17 => (Self::TransferEncoding, "transfer-encoding"),
+            _ => return None,
+        };
+        name.eq_ignore_ascii_case(known.as_bytes()).then_some(special)
+    }
 }
 
 /// How the bytes behind a head are framed.
@@ -66,7 +95,21 @@ impl Lines {
 impl RawHead {
     /// A head with these lines.
     pub fn from_lines(first: &[u8], lines: &Lines) -> Self {
-        Self { bytes: [first, b"\r\n", &lines.0, b"\r\n"].concat() }
+        Self::new([first, b"\r\n", &lines.0, b"\r\n"].concat())
+    }
+
+    fn new(bytes: Vec<u8>) -> Self {
+        let mut head = Self { bytes, special: 0 };
+        head.special = head
+            .lines()
+            .filter_map(|line| Special::of(name_of(line)))
+            .fold(0, |all, special| all | special as u8);
+        head
+    }
+
+    /// Whether such a line is there.
+    pub fn has(&self, special: Special) -> bool {
+        self.special & special as u8 != 0
     }
 
     /// The head that a map stands for, where the real one was not kept: lower case, repeated names
@@ -81,10 +124,14 @@ impl RawHead {
 
     /// Whether this is the head that a request was parsed from, as far as can be told cheaply.
     pub fn is_of<B>(&self, request: &Request<B>) -> bool {
-        let path = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
-        self.bytes.starts_with(request.method().as_str().as_bytes())
-            && memmem::find(self.first_line(), path.as_bytes()).is_some()
-            && self.lines().count() == request.headers().len()
+        let (method, uri) = (request.method().as_str(), request.uri());
+        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let target = self.bytes.strip_prefix(method.as_bytes()).unwrap_or_default();
+        let same = match uri.authority() {
+            None => target.get(1..).is_some_and(|target| target.starts_with(path.as_bytes())),
+            Some(_) => !target.is_empty(),
+        };
+        same && self.lines().count() == request.headers().len()
     }
 
     /// The header lines, without their ends.
@@ -116,22 +163,17 @@ impl RawHead {
 
     /// How the body of a request with this head is framed.
     pub(super) fn request_framing(&self) -> Framing {
-        let mut framing = Framing::Length(0);
-        for line in self.lines() {
-            match name_of(line).len() {
-                14 if is_named(line, "content-length") => {
-                    let value = std::str::from_utf8(value_of(line)).ok();
-                    match value.and_then(|value| value.parse().ok()) {
-                        Some(length) => framing = Framing::Length(length),
-                        None => return Framing::Unknown,
-                    }
-                }
-                17 if is_named(line, "transfer-encoding") => return Framing::Unknown,
-                7 if is_named(line, "upgrade") => return Framing::Unknown,
-                _ => {}
-            }
+        if self.has(Special::TransferEncoding) || self.has(Special::Upgrade) {
+            return Framing::Unknown;
         }
-        framing
+        if !self.has(Special::ContentLength) {
+            return Framing::Length(0);
+        }
+        let length = self
+            .lines()
+            .find(|line| is_named(line, "content-length"))
+            .and_then(|line| std::str::from_utf8(value_of(line)).ok()?.parse().ok());
+        length.map_or(Framing::Unknown, Framing::Length)
     }
 }
 
@@ -220,7 +262,7 @@ impl Scanner {
             if blank {
                 self.bytes.extend_from_slice(&new[from..at]);
                 self.line = Line::BeforeFirst;
-                return Some((at, RawHead { bytes: std::mem::take(&mut self.bytes) }));
+                return Some((at, RawHead::new(std::mem::take(&mut self.bytes))));
             }
             self.line = Line::Nothing;
         }
@@ -271,14 +313,23 @@ pub(super) struct Patch {
 impl Patch {
     /// The bytes with the marked head replaced; None when no marked head is in them.
     pub(super) fn apply(&self, written: &[u8]) -> Option<Vec<u8>> {
-        let start = memmem::find(written, mark_line())?;
-        let after = start + mark_line().len();
-        // The mark's own line break may be half of the blank line.
-        let end = after - 2 + memmem::find(&written[after - 2..], b"\r\n\r\n")?;
+        let mark = mark_line();
+        // Nearly always the head stands at the start and the mark behind its first line.
+        let second = memchr(b'\n', written)? + 1;
+        let start = match written[second..].starts_with(mark) {
+            true => second,
+            false => memmem::find(written, mark)?,
+        };
+        let after = start + mark.len();
+        // The blank line that ends it, or its second half behind the mark.
+        let mut end = after;
+        while !written[end..].starts_with(b"\r\n") {
+            end += memchr(b'\n', &written[end..])? + 1;
+        }
         let mut out = Vec::with_capacity(written.len() + self.lines.0.len());
         out.extend_from_slice(&written[..start]);
         out.extend_from_slice(&self.lines.0);
-        for line in lines(&written[after..(end + 2).max(after)]) {
+        for line in lines(&written[after..end]) {
             let framing = is_named(line, "content-length") || is_named(line, "transfer-encoding");
             if is_named(line, "connection") || framing && !self.framed {
                 out.extend_from_slice(line);
@@ -286,7 +337,7 @@ impl Patch {
             }
         }
         out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&written[end + 4..]);
+        out.extend_from_slice(&written[end + 2..]);
         Some(out)
     }
 }

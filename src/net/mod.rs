@@ -14,7 +14,7 @@ mod tls;
 
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{BadOrigin, ConnectOptions, Error, Origin};
-pub use self::head::{Lines, RawHead};
+pub use self::head::{Lines, RawHead, Special};
 pub use self::pool::Pool;
 pub use self::serve::Server;
 pub use self::socket::{Socket, Wire};

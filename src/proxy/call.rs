@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use crate::dice::hash_bytes;
 use crate::engine::Decision;
 use crate::exchange::Exchange;
 use crate::measure::{Call, CallEnd, Observation, Recorder};
 use crate::net::Clock;
+
+/// On which attempt the official SDKs say they are.
+static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// Keeps the books of one call. It is handed over when this is dropped, whatever the reason; until
 /// something else is said the app has gone away.
@@ -32,9 +35,7 @@ impl Books {
         recorder: &Recorder,
     ) -> Self {
         let at = clock.now();
-        let retry = headers
-            .get("x-stainless-retry-count")
-            .and_then(|count| count.to_str().ok()?.parse().ok());
+        let retry = headers.get(&RETRY_COUNT).and_then(|count| count.to_str().ok()?.parse().ok());
         let call = Call {
             dependency: Arc::clone(dependency),
             at,

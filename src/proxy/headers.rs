@@ -3,21 +3,19 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::net::head::{Lines, RawHead, is_named, name_of, value_of};
+use crate::net::head::{Lines, RawHead, Special, is_named, name_of, value_of};
 
 /// Whether the client asks for another protocol on this connection.
-pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
-        && headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .any(|value| names(value.as_bytes(), "upgrade"))
+pub(super) fn is_upgrade(raw: &RawHead) -> bool {
+    raw.has(Special::Upgrade)
+        && raw.has(Special::Connection)
+        && raw.lines().any(|line| is_named(line, "connection") && names(value_of(line), "upgrade"))
 }
 
 /// The request's lines for the upstream.
 pub(super) fn request(raw: &RawHead, headers: &HeaderMap, authority: &str, upgrade: bool) -> Lines {
-    let connection = Connection::of(headers, upgrade);
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let connection = Connection::of(raw, headers, upgrade);
+    let chunked = raw.has(Special::TransferEncoding);
     let mut lines = Lines::with_capacity(raw.len() + authority.len() + 8);
     let mut host = false;
     for line in raw.lines() {
@@ -55,8 +53,8 @@ pub(super) fn answer(
     old_client: bool,
     upgrade: bool,
 ) -> (Lines, bool) {
-    let connection = Connection::of(headers, upgrade);
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let connection = Connection::of(raw, headers, upgrade);
+    let chunked = raw.has(Special::TransferEncoding);
     let mut lines = Lines::with_capacity(raw.len());
     let mut framed = false;
     for line in raw.lines() {
@@ -123,8 +121,8 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    fn of(headers: &'a HeaderMap, upgrade: bool) -> Self {
-        let named = headers.contains_key(header::CONNECTION).then_some(headers);
+    fn of(raw: &RawHead, headers: &'a HeaderMap, upgrade: bool) -> Self {
+        let named = raw.has(Special::Connection).then_some(headers);
         Self { headers: named, upgrade }
     }
 
@@ -204,7 +202,7 @@ mod tests {
     #[test]
     fn an_upgrade_passes_with_its_connection_line() {
         let (raw, map) = head(&["Connection: keep-alive, Upgrade", "Upgrade: websocket"]);
-        assert!(is_upgrade(&map));
+        assert!(is_upgrade(&raw));
         let passed = request(&raw, &map, "b", true);
         assert_eq!(text(&passed)[..2], ["Connection: keep-alive, Upgrade", "Upgrade: websocket"]);
     }

@@ -18,7 +18,7 @@ use super::{headers, pump, tunnel};
 use crate::dialect;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
-use crate::net::{self, Lines, RawHead, pool};
+use crate::net::{self, Lines, RawHead, Special, pool};
 
 /// What becomes of an exchange: an answer, or the end of its connection.
 pub(super) type Outcome = Result<Response<AnswerBody>, Killed>;
@@ -65,8 +65,7 @@ impl Passing {
         let raw = head
             .filter(|raw| raw.is_of(&request))
             .unwrap_or_else(|| RawHead::from_map(request.headers()));
-        let upgrade =
-            headers::is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = headers::is_upgrade(&raw).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, incoming) = request.into_parts();
         if upgrade.is_none() && incoming.is_end_stream() {
             connection.wire.expect_head();
@@ -89,13 +88,16 @@ impl Passing {
     ) -> (Sent, Result<Answered, net::Error>) {
         let authority = dependency.pool.origin().authority();
         let upgrade = self.upgrade.is_some();
+        let expects = self.raw.has(Special::Expect);
         let lines = headers::request(&self.raw, &self.parts.headers, authority, upgrade);
         let sent =
             Sent { old_client: self.is_old_client(), upgrade: self.upgrade, books: self.books };
         self.parts.uri = target(dependency.pool.origin().base(), self.parts.uri);
         self.parts.version = Version::HTTP_11;
         let mut request = Request::from_parts(self.parts, self.body);
-        RequestBody::wait_to_be_asked(&mut request, &*dependency.clock);
+        if expects {
+            RequestBody::wait_to_be_asked(&mut request, &*dependency.clock);
+        }
         let answer = dependency.pool.send_lines(request, lines).await.map(|answer| {
             let pool::Answer { response, head } = answer;
             let raw = head.unwrap_or_else(|| RawHead::from_map(response.headers()));
@@ -162,7 +164,11 @@ pub(super) fn opened(
     framed: bool,
     books: &mut Books,
 ) -> Response<()> {
-    books.head(head.status, call::retry_after(&head.headers));
+    let retry_after = match head.status.is_success() {
+        true => None,
+        false => call::retry_after(&head.headers),
+    };
+    books.head(head.status, retry_after);
     connection.wire.write_head(&mut head.headers, lines, framed);
     connection.wire.mark_dirty();
     head.version = Version::HTTP_11;
