@@ -1,6 +1,7 @@
 //! The app with its bug mended: it waits as it is told, spends retries from a budget, falls back to
 //! its sources, and never passes half an answer off as a whole one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -27,14 +28,21 @@ const WORD_WITHIN: Duration = Duration::from_secs(4);
 /// What all conversations share.
 #[derive(Debug)]
 pub(super) struct Careful {
-    budget: Mutex<Budget>,
+    /// One for each dependency.
+    budgets: Mutex<BTreeMap<&'static str, Budget>>,
     dice: Mutex<Dice>,
 }
 
-/// Retries the process may spend: a few at once, and then a tenth of its calls.
+/// Retries the process may spend on a dependency: a few at once, and then a tenth of its calls.
 #[derive(Debug)]
 struct Budget {
     retries: f64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { retries: Self::MOST }
+    }
 }
 
 impl Budget {
@@ -63,10 +71,7 @@ enum Ending {
 
 impl Careful {
     pub(super) fn new() -> Self {
-        Self {
-            budget: Mutex::new(Budget { retries: Budget::MOST }),
-            dice: Mutex::new(Dice::from_seed(Dice::fresh_seed())),
-        }
+        Self { budgets: Mutex::default(), dice: Mutex::new(Dice::from_seed(Dice::fresh_seed())) }
     }
 
     pub(super) async fn answer(
@@ -90,7 +95,7 @@ impl Careful {
         if ending == Ending::Cut && said.is_empty() {
             return fall_back(reply, &documents).await;
         }
-        if ending == Ending::Cut && self.budget.lock().spend() {
+        if ending == Ending::Cut && self.budget("llm", Budget::spend) {
             let request = rag::continuation(&request, &said);
             if let Ok(Ok(stream)) =
                 timeout(ANSWER_WITHIN, dependencies.ask(&request, carried, 1)).await
@@ -128,7 +133,7 @@ impl Careful {
         dependency: &'static str,
         call: impl Fn(u32) -> F,
     ) -> Result<T, Trouble> {
-        self.budget.lock().earn();
+        self.budget(dependency, Budget::earn);
         let mut waited = Duration::ZERO;
         let mut attempt = 0;
         loop {
@@ -141,13 +146,17 @@ impl Careful {
                 result => return result,
             };
             let pause = self.pause(attempt, trouble.retry_after());
-            if waited + pause > PATIENCE || !self.budget.lock().spend() {
+            if waited + pause > PATIENCE || !self.budget(dependency, Budget::spend) {
                 return Err(trouble);
             }
             tokio::time::sleep(pause).await;
             waited += pause;
             attempt += 1;
         }
+    }
+
+    fn budget<T>(&self, dependency: &'static str, act: impl FnOnce(&mut Budget) -> T) -> T {
+        act(self.budgets.lock().entry(dependency).or_default())
     }
 
     /// Never shorter than told; with jitter, so that not all come back at the same moment.
@@ -159,7 +168,9 @@ impl Careful {
 }
 
 async fn fall_back(reply: &Reply, documents: &[Value]) {
-    reply.delta(&rag::fallback(documents)).await;
+    for word in rag::fallback(documents).split_inclusive(char::is_whitespace) {
+        reply.delta(word).await;
+    }
     reply.done(&rag::sources(documents), true).await;
 }
 

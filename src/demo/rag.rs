@@ -86,15 +86,43 @@ pub(super) fn sources(documents: &[Value]) -> Vec<Value> {
         .collect()
 }
 
-/// An answer without the model.
+/// An answer without the model: what the documents themselves say.
 pub(super) fn fallback(documents: &[Value]) -> String {
-    let titles: Vec<&str> =
-        documents.iter().filter_map(|document| document["title"].as_str()).collect();
-    if titles.is_empty() {
+    if documents.is_empty() {
         return "I can't look this up right now. Please try again in a moment.".to_owned();
     }
+    let quotes: Vec<String> = documents
+        .iter()
+        .map(|document| {
+            let text = |key: &str| document[key].as_str().unwrap_or_default();
+            format!("{}: {}", text("title"), text("text"))
+        })
+        .collect();
     format!(
-        "I can't reach the model right now. Here are the sources I found: {}.",
-        titles.join("; ")
+        "I can't reach the model right now, but here is what the sources say.\n\n{}",
+        quotes.join("\n\n")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fallback_says_what_the_documents_say() {
+        let found = json!({ "result": { "points": [
+            { "id": 3, "score": 0.9, "payload": { "title": "Refunds", "text": "Five days." } },
+        ] } });
+        let documents = documents(&found).unwrap();
+        let text = fallback(&documents);
+        assert!(text.ends_with("Refunds: Five days."), "{text}");
+        assert!(fallback(&[]).contains("try again"));
+        assert_eq!(sources(&documents)[0], json!({ "id": 3, "title": "Refunds", "score": 0.9 }));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_apart() {
+        assert_eq!(documents(&json!({ "status": "ok" })), None);
+        assert_eq!(vector(&json!({ "data": [{ "embedding": "AAAA" }] })), None);
+    }
 }

@@ -184,7 +184,9 @@ async fn the_mended_app_waits_or_falls_back() {
     let raw = ask(&app, "").await;
     assert_eq!(raw.status, 200);
     assert_eq!(last_event(&raw)["fallback"], true);
-    assert!(raw.text().contains("I can't reach the model right now"));
+    let text = said(&raw);
+    assert!(text.contains("I can't reach the model right now"), "{text}");
+    assert!(text.contains("A reset link is valid for 30 minutes"), "the sources speak: {text}");
     assert_eq!(far.calls(), 1, "nobody knocks before Retry-After is over");
 
     let near = Script::start(limited("1")).await;
