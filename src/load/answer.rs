@@ -268,7 +268,7 @@ impl Reader {
     }
 
     fn is_fallback(&self, value: &Value) -> bool {
-        self.answer.fallback.as_ref().is_some_and(|path| selects(path, value))
+        self.answer.fallback.as_ref().is_some_and(|path| shape::selects(path, value))
     }
 
     /// What an error inside a good status says.
@@ -291,7 +291,7 @@ impl Reader {
             Some(EndMark::None) => false,
             Some(EndMark::Event(end)) => name == Some(end),
             Some(EndMark::Text(_)) => is_end_text(&self.answer, data),
-            Some(EndMark::Json(path)) => value.is_some_and(|value| selects(path, value)),
+            Some(EndMark::Json(path)) => value.is_some_and(|value| shape::selects(path, value)),
             None => {
                 let by_name = data == b"[DONE]" || name.is_some_and(shape::ends_by_name);
                 return match by_name {
@@ -307,7 +307,7 @@ impl Reader {
         let answer = Arc::clone(&self.answer);
         match (&answer.text, value) {
             (Some(path), Some(value)) => {
-                let found = path_text(path, value);
+                let found = shape::text_at(path, value);
                 if !found.is_empty() {
                     self.known.mark(at);
                     self.keep(&found);
@@ -419,13 +419,13 @@ impl Reader {
         }
         self.fallback = self.is_fallback(&value);
         self.complete = match &self.answer.end {
-            Some(EndMark::Json(path)) => selects(path, &value),
+            Some(EndMark::Json(path)) => shape::selects(path, &value),
             _ => true,
         };
         let answer = Arc::clone(&self.answer);
         match &answer.text {
             Some(path) => {
-                let found = path_text(path, &value);
+                let found = shape::text_at(path, &value);
                 if found.is_empty() {
                     let text = format!("the answer has no text at `{path}`").into();
                     self.verdict.get_or_insert((Outcome::Invalid, text));
@@ -478,23 +478,6 @@ fn mode(format: Format, kind: &str) -> Result<Mode, Arc<str>> {
 
 fn is_end_text(answer: &Answer, data: &[u8]) -> bool {
     matches!(&answer.end, Some(EndMark::Text(mark)) if data == mark.as_bytes())
-}
-
-fn selects(path: &JsonPath, value: &Value) -> bool {
-    path.query(value).iter().any(|found| shape::is_something(found))
-}
-
-/// The text a path selects: strings joined, anything else as JSON.
-fn path_text(path: &JsonPath, value: &Value) -> String {
-    let mut text = String::new();
-    for found in path.query(value).iter() {
-        match found {
-            Value::String(found) => text.push_str(found),
-            Value::Null => {}
-            other => text.push_str(&other.to_string()),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

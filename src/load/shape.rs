@@ -2,6 +2,7 @@
 //! answer is over or has failed.
 
 use serde_json::Value;
+use serde_json_path::JsonPath;
 
 /// What an event's payload is to the reader of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,6 +161,24 @@ pub(crate) fn is_something(value: &Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
     }
+}
+
+/// Whether a path selects something that is neither null, false nor empty.
+pub(crate) fn selects(path: &JsonPath, value: &Value) -> bool {
+    path.query(value).iter().any(|found| is_something(found))
+}
+
+/// The text a path selects: strings joined, anything else as JSON.
+pub(crate) fn text_at(path: &JsonPath, value: &Value) -> String {
+    let mut text = String::new();
+    for found in path.query(value).iter() {
+        match found {
+            Value::String(found) => text.push_str(found),
+            Value::Null => {}
+            other => text.push_str(&other.to_string()),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
