@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use serde_json_path::JsonPath;
 
 use super::error_text;
 use super::refusal::Refusal;
