@@ -2,6 +2,8 @@
 
 use http::header::RETRY_AFTER;
 
+use serde_json_path::JsonPath;
+
 use super::*;
 
 fn ms(ms: u64) -> Duration {
