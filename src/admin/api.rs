@@ -73,9 +73,23 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/faults/{name}/arm", post(arm))
         .route("/v1/faults/{name}/disarm", post(disarm))
         .route("/v1/stop", post(stop))
+        .route("/v1/heartbeat", post(heartbeat))
         .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such path; see `GET /`"))
+        .layer(middleware::from_fn_with_state(Arc::clone(&control), hear))
         .layer(middleware::from_fn(same_site))
         .with_state(control)
+}
+
+/// Every call to `/v1` is a sign of life of whoever steers.
+async fn hear(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
+    if request.uri().path().starts_with("/v1/") {
+        control.hear(request.uri().path().ends_with("/arm"));
+    }
+    next.run(request).await
+}
+
+async fn heartbeat() -> &'static str {
+    "ok\n"
 }
 
 /// Keeps web pages out: a page in a browser on this machine must not be able to arm faults, by a
@@ -110,7 +124,8 @@ async fn front() -> &'static str {
      GET  /healthz  /readyz  /metrics  /v1/status  /v1/faults\n\
      POST /v1/faults/NAME/arm      {\"percent\": 20, \"for\": \"5m\"}  (both optional)\n\
      POST /v1/faults/NAME/disarm\n\
-     POST /v1/stop                 disarms everything\n"
+     POST /v1/stop                 disarms everything\n\
+     POST /v1/heartbeat            says that whoever steers is still there (safety.heartbeat)\n"
 }
 
 async fn metrics(State(control): State<Arc<Control>>) -> Response {

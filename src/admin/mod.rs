@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,33 @@ pub struct Control {
     pub lease: Option<Duration>,
     /// The longest a caller may arm a fault for.
     pub longest: Option<Duration>,
+    /// Whoever arms faults here must be heard again within this time, or everything is disarmed.
+    pub heartbeat: Option<Duration>,
+    /// When a caller of `/v1` was last heard; none while nobody has armed anything here.
+    pub heard: Mutex<Option<Duration>>,
+}
+
+impl Control {
+    /// Disarms everything when the one who armed it has not been heard for too long; true then.
+    pub fn watch_heartbeat(&self) -> bool {
+        let (Some(heartbeat), Some(heard)) = (self.heartbeat, *self.heard.lock()) else {
+            return false;
+        };
+        if self.clock.now().saturating_sub(heard) < heartbeat || self.engine.armed().is_empty() {
+            return false;
+        }
+        *self.heard.lock() = None;
+        self.engine.disarm_all();
+        true
+    }
+
+    /// A caller was heard; `arms` when this one arms a fault and must be heard again.
+    fn hear(&self, arms: bool) {
+        let mut heard = self.heard.lock();
+        if arms || heard.is_some() {
+            *heard = Some(self.clock.now());
+        }
+    }
 }
 
 /// The admin API at work; it ends when this is dropped.
@@ -57,5 +85,55 @@ impl Admin {
 impl Drop for Admin {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Arming, Rule, Selector};
+    use crate::measure::Recorder;
+    use crate::net::PausedClock;
+    use crate::units::Ramp;
+
+    fn control(heartbeat: Duration) -> Control {
+        let rule = Rule {
+            name: "storm".into(),
+            targets: vec!["llm".into()],
+            target_text: "llm".into(),
+            selector: Selector::default(),
+            percent: Ramp { from: 100.0, to: 100.0 },
+            sticky: None,
+            effects: Vec::new(),
+        };
+        Control {
+            engine: Arc::new(Engine::new(1, vec![rule], Recorder::none())),
+            clock: Arc::new(PausedClock::new()),
+            metrics: Arc::default(),
+            name: "test".into(),
+            dependencies: Vec::new(),
+            lease: None,
+            longest: None,
+            heartbeat: Some(heartbeat),
+            heard: Mutex::new(None),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_end_when_whoever_armed_them_falls_silent() {
+        let control = control(Duration::from_secs(10));
+        control.engine.arm("storm", Arming::default()).unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!control.watch_heartbeat(), "armed from the start, nobody steers");
+        control.hear(true);
+        for _ in 0..5 {
+            tokio::time::advance(Duration::from_secs(8)).await;
+            assert!(!control.watch_heartbeat());
+            control.hear(false);
+        }
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(control.watch_heartbeat());
+        assert!(control.engine.armed().is_empty());
+        assert!(!control.watch_heartbeat(), "told once");
     }
 }

@@ -1,12 +1,13 @@
 //! `serve`: the proxy alone, with its admin API, until told to stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::args::ServeArgs;
 use super::{Failed, exit, inputs, signals, terminal};
-use crate::admin::Admin;
+use crate::admin::{Admin, Control};
 use crate::dice::Dice;
 use crate::engine::Arming;
 use crate::experiment::{Ports, Setup, World};
@@ -46,24 +47,31 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             let arming = Arming { percent: None, from, until: lease.map(|lease| from + lease) };
             world.engine.arm(fault, arming).map_err(Failed::usage)?;
         }
-        let admin = Admin::start(args.admin, world.control(lease)).await.map_err(|error| {
+        let control = world.control(lease);
+        let admin = Admin::start(args.admin, Arc::clone(&control)).await.map_err(|error| {
             Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
         })?;
         announce(&world, &admin, args, seed)?;
         tokio::select! {
             () = signals::wait_for_one() => {}
-            () = expire_leases(&world) => {}
+            () = keep_safe(&world, &control) => {}
         }
         world.close().await;
         Ok(exit::PASS)
     })
 }
 
-async fn expire_leases(world: &World) {
+/// Ends leases, and everything when whoever armed it has gone.
+async fn keep_safe(world: &World, control: &Control) {
     let mut tick = tokio::time::interval(LEASE_TICK);
     loop {
         tick.tick().await;
         world.engine.expire(world.clock.now());
+        if control.watch_heartbeat() {
+            terminal::note(
+                "no word from whoever armed the faults (safety.heartbeat): everything is disarmed",
+            );
+        }
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) struct DriverFacts {
 
 /// The run while it lasts.
 pub(super) struct Conductor<'a> {
+    world: &'a World,
     phases: &'a [Phase],
     engine: Arc<Engine>,
     clock: Arc<dyn Clock>,
@@ -64,7 +65,7 @@ impl<'a> Conductor<'a> {
     pub(super) fn start(
         plan: &'a Plan,
         workload: &workload::Plan,
-        world: &World,
+        world: &'a World,
         options: &Options,
     ) -> Result<Self, Error> {
         let origin = world.clock.now();
@@ -79,6 +80,7 @@ impl<'a> Conductor<'a> {
         .map_err(|error| Error::Plan(error.to_string()))?;
         options.progress.tell(Event::LoadBegan { app: workload.app.to_string() });
         Ok(Self {
+            world,
             phases: &plan.phases,
             engine: Arc::clone(&world.engine),
             clock: Arc::clone(&world.clock),
@@ -215,7 +217,7 @@ impl<'a> Conductor<'a> {
             if let Some(reason) = self.watchman.alarm(&self.book, now) {
                 return Some(Ending::Safety(reason));
             }
-            if let Some(reason) = self.book.app_is_gone(now) {
+            if let Some(reason) = self.book.app_is_gone(now).or_else(|| self.world.broken()) {
                 return Some(Ending::Broken(reason));
             }
             if in_phase >= phase.duration {

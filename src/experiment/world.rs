@@ -55,6 +55,7 @@ pub struct World {
     pub endpoints: Vec<Endpoint>,
     name: String,
     longest: Option<Duration>,
+    heartbeat: Option<Duration>,
     proxy: proxy::Running,
     /// Ends with the world.
     _sims: Vec<sim::Running>,
@@ -128,11 +129,17 @@ impl World {
             endpoints,
             name: plan.name.clone(),
             longest: plan.safety.max_duration,
+            heartbeat: plan.safety.heartbeat,
             proxy,
             _sims: sims,
             collector,
             end,
         })
+    }
+
+    /// Says so when a listener of the proxy has ended by itself.
+    pub fn broken(&self) -> Option<String> {
+        self.proxy.ended().map(|name| format!("the proxy's listener of `{name}` has ended"))
     }
 
     /// The variables that point an app at this proxy.
@@ -164,6 +171,8 @@ impl World {
                 .collect(),
             lease,
             longest: self.longest,
+            heartbeat: self.heartbeat,
+            heard: parking_lot::Mutex::new(None),
         })
     }
 

@@ -149,6 +149,12 @@ impl Running {
         self.listeners.iter().map(|listening| (&listening.name, listening.address))
     }
 
+    /// The first dependency whose listener has ended although nobody asked for it.
+    pub fn ended(&self) -> Option<&Arc<str>> {
+        let ended = self.listeners.iter().find(|listening| listening.task.is_finished());
+        ended.filter(|_| !self.drain.is_cancelled()).map(|listening| &listening.name)
+    }
+
     /// Takes no more requests and lets those under way end, for so long at most; whether all did.
     pub async fn drain(mut self, timeout: Duration) -> bool {
         self.drain.cancel();
