@@ -143,6 +143,7 @@ fn write_faults(text: &mut String, engine: &Engine) {
             ("selected", tally.selected),
             ("hit", tally.hit),
             ("impossible", tally.impossible),
+            ("let_go", tally.let_go),
         ];
         for (stage, count) in stages {
             let _ = writeln!(

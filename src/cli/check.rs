@@ -14,7 +14,11 @@ use crate::experiment::{Target, put};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(args: &CheckArgs) -> Result<u8, Failed> {
-    let plan = match inputs::load(&args.file) {
+    let loaded = match args.offline {
+        true => inputs::load_text_alone(&args.file),
+        false => inputs::load(&args.file),
+    };
+    let plan = match loaded {
         Ok(plan) => plan,
         Err(failed) => {
             write_out(args, &json!({ "valid": false, "problems": failed.message }))?;

@@ -58,12 +58,13 @@ pub(crate) fn status(args: &AdminArgs) -> Result<u8, Failed> {
             (true, Some(seconds)) => format!("ARMED for {seconds:.0} s more"),
         };
         text.push_str(&format!(
-            "  {:<14} on {:<10} {state}  (armed {} · matched {} · hit {} · impossible {})\n",
+            "  {:<14} on {:<10} {state}  (armed {} · matched {} · hit {} · let go {} · impossible {})\n",
             fault.name,
             fault.target,
             fault.tally.armed,
             fault.tally.matched,
             fault.tally.hit,
+            fault.tally.let_go,
             fault.tally.impossible
         ));
     }

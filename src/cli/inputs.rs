@@ -9,17 +9,26 @@ use crate::config::plan::Plan;
 
 /// Finds, reads and checks the file; warnings go to stderr.
 pub(crate) fn load(args: &FileArgs) -> Result<Plan, Failed> {
+    find(args, &options(args))
+}
+
+/// The same by the text alone: other files that it names need not be there.
+pub(crate) fn load_text_alone(args: &FileArgs) -> Result<Plan, Failed> {
+    find(args, &config::Options { text_alone: true, ..options(args) })
+}
+
+fn find(args: &FileArgs, options: &config::Options<'_>) -> Result<Plan, Failed> {
     if let Some(path) = args.file.as_ref().or(args.config.as_ref()) {
-        return load_file(path, args);
+        return load_file(path, options);
     }
     if let Some(config) = std::env::var_os("BROWNOUT_CONFIG").filter(|value| !value.is_empty()) {
         let text = config.to_string_lossy();
         if text.contains('\n') || text.trim_start().starts_with('{') {
-            return load_text("$BROWNOUT_CONFIG", &text, args);
+            return told(config::load("$BROWNOUT_CONFIG", &text, options));
         }
-        return load_file(Path::new(&config), args);
+        return load_file(Path::new(&config), options);
     }
-    load_file(&usual_file()?, args)
+    load_file(&usual_file()?, options)
 }
 
 /// Checks a text that comes from no file.
@@ -27,8 +36,8 @@ pub(crate) fn load_text(name: &str, text: &str, args: &FileArgs) -> Result<Plan,
     told(config::load(name, text, &options(args)))
 }
 
-fn load_file(path: &Path, args: &FileArgs) -> Result<Plan, Failed> {
-    told(config::load_file(path, &options(args)))
+fn load_file(path: &Path, options: &config::Options<'_>) -> Result<Plan, Failed> {
+    told(config::load_file(path, options))
 }
 
 fn options(args: &FileArgs) -> config::Options<'_> {

@@ -27,6 +27,8 @@ pub struct Options<'a> {
     pub environment: Environment<'a>,
     /// Where files named in the experiment are looked for.
     pub base_dir: &'a Path,
+    /// The text alone is checked: a prompt file that is not there is no error, only a warning.
+    pub text_alone: bool,
 }
 
 impl fmt::Debug for Options<'_> {
@@ -35,6 +37,7 @@ impl fmt::Debug for Options<'_> {
             .field("profile", &self.profile)
             .field("sets", &self.sets)
             .field("base_dir", &self.base_dir)
+            .field("text_alone", &self.text_alone)
             .finish_non_exhaustive()
     }
 }
@@ -42,7 +45,13 @@ impl fmt::Debug for Options<'_> {
 impl Default for Options<'_> {
     /// No overlay, no settings, an empty environment, the current folder.
     fn default() -> Self {
-        Self { profile: None, sets: &[], environment: &|_| None, base_dir: Path::new(".") }
+        Self {
+            profile: None,
+            sets: &[],
+            environment: &|_| None,
+            base_dir: Path::new("."),
+            text_alone: false,
+        }
     }
 }
 
@@ -171,6 +180,7 @@ fn assemble(
         root: &root,
         sources,
         base_dir: options.base_dir,
+        text_alone: options.text_alone,
         found,
         names: Names::default(),
     };

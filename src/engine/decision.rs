@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tally::Entry;
+use super::tally::{Entry, Missed};
 use super::{Inner, Loaded};
 use crate::exchange::ExchangeKey;
 use crate::fault::{Chain, Fired};
@@ -109,7 +109,9 @@ impl Open {
         entry: &Entry,
         fired: &[(&'static str, &Fired)],
     ) -> DecisionLine {
-        let partly = entry.partly.first().map(|(effect, reason)| format!("{effect}: {reason}"));
+        let partly = |able: bool| {
+            entry.partly.iter().find(|missed| missed.able == able).map(Missed::to_string)
+        };
         DecisionLine {
             key: self.key.to_string(),
             ordinal: self.ordinal,
@@ -118,7 +120,8 @@ impl Open {
             matched: entry.mismatch.is_none(),
             selected: entry.selected,
             hit: entry.hit,
-            impossible: entry.impossible.map(str::to_owned).or(partly),
+            impossible: entry.impossible.map(str::to_owned).or_else(|| partly(false)),
+            let_go: entry.let_go.map(str::to_owned).or_else(|| partly(true)),
             drawn: considered.drawn(fired),
             at_s: self.at.as_secs_f64(),
         }
@@ -129,18 +132,15 @@ impl Considered {
     /// What the books say of it, now that the exchange is over.
     fn entry(&self, fired: &[(&'static str, &Fired)]) -> Entry {
         let hit = fired.iter().any(|(_, fired)| fired.hit);
-        let mut missed = self.unarmed.clone();
-        missed.extend(
-            fired
-                .iter()
-                .filter(|(_, fired)| !fired.hit)
-                .filter_map(|(effect, fired)| Some((*effect, fired.impossible?))),
-        );
-        let why = missed.first().map(|(_, reason)| *reason);
-        let impossible = match (hit, self.selected) {
-            (true, _) => None,
-            (false, true) => Some(self.let_go.or(why).unwrap_or(TOO_SHORT)),
-            (false, false) => self.let_go,
+        let missed = self.missed(fired);
+        let why = |able: bool| missed.iter().find(|it| it.able == able).map(|it| it.reason);
+        let (impossible, let_go) = match (self.let_go, why(false), why(true)) {
+            _ if hit => (None, None),
+            (Some(kept), ..) => (None, Some(kept)),
+            _ if !self.selected => (None, None),
+            (None, Some(unable), _) => (Some(unable), None),
+            (None, None, Some(idle)) => (None, Some(idle)),
+            (None, None, None) => (Some(TOO_SHORT), None),
         };
         Entry {
             mismatch: self.mismatch,
@@ -148,8 +148,20 @@ impl Considered {
             selected: self.selected,
             hit,
             impossible,
+            let_go,
             partly: if hit { missed } else { Vec::new() },
         }
+    }
+
+    /// The effects that did not act, and why.
+    fn missed(&self, fired: &[(&'static str, &Fired)]) -> Vec<Missed> {
+        let unarmed =
+            self.unarmed.iter().map(|(effect, reason)| Missed { effect, reason, able: false });
+        let idle = fired.iter().filter(|(_, fired)| !fired.hit).filter_map(|(effect, fired)| {
+            let reason = fired.impossible.or(fired.let_go)?;
+            Some(Missed { effect, reason, able: fired.impossible.is_none() })
+        });
+        unarmed.chain(idle).collect()
     }
 
     /// Everything that was drawn, noted and reached; a name that two effects use is told apart by

@@ -17,8 +17,12 @@ pub struct Tally {
     pub hit: u64,
     /// Matched exchanges on which it should have acted and did not.
     pub impossible: u64,
-    /// Why not, with counts; also single effects of a fault that acted by another one, as
-    /// `effect: reason`.
+    /// Matched exchanges that it let go: it could act and had no cause to (a request within the
+    /// limit), or was kept from it (`max_affected`).
+    #[serde(default)]
+    pub let_go: u64,
+    /// Why it did not act, with counts; also single effects of a fault that acted by another one,
+    /// as `effect: reason`.
     pub reasons: BTreeMap<String, u64>,
     /// Exchanges that did not match, by the first part of `where` that did not hold.
     #[serde(default)]
@@ -37,10 +41,27 @@ pub(super) struct Entry {
     pub(super) wanted: f64,
     pub(super) selected: bool,
     pub(super) hit: bool,
-    /// Why it did not act.
+    /// Why it could not act.
     pub(super) impossible: Option<&'static str>,
+    /// Why it was let go.
+    pub(super) let_go: Option<&'static str>,
     /// Effects that did not act while others did.
-    pub(super) partly: Vec<(&'static str, &'static str)>,
+    pub(super) partly: Vec<Missed>,
+}
+
+/// An effect that did not act.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed {
+    pub(super) effect: &'static str,
+    pub(super) reason: &'static str,
+    /// It could have acted.
+    pub(super) able: bool,
+}
+
+impl std::fmt::Display for Missed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.effect, self.reason)
+    }
 }
 
 impl Tally {
@@ -56,12 +77,13 @@ impl Tally {
         self.percent_wanted = Some(before + (entry.wanted - before) / self.matched as f64);
         self.selected += u64::from(entry.selected);
         self.hit += u64::from(entry.hit);
-        if let Some(reason) = entry.impossible {
-            self.impossible += 1;
+        self.impossible += u64::from(entry.impossible.is_some());
+        self.let_go += u64::from(entry.let_go.is_some());
+        for reason in entry.impossible.iter().chain(&entry.let_go) {
             count(&mut self.reasons, reason);
         }
-        for (effect, reason) in &entry.partly {
-            count(&mut self.reasons, &format!("{effect}: {reason}"));
+        for missed in &entry.partly {
+            count(&mut self.reasons, &missed.to_string());
         }
     }
 }

@@ -18,6 +18,7 @@ struct Script {
     hit: bool,
     unarmed: Option<&'static str>,
     impossible: Option<&'static str>,
+    let_go: Option<&'static str>,
     refuses: bool,
 }
 
@@ -50,11 +51,15 @@ impl Effect for Acts {
         if let Some(reason) = self.0.impossible {
             out.impossible(reason);
         }
+        if let Some(reason) = self.0.let_go {
+            out.let_go(reason);
+        }
         out.send(item);
     }
 }
 
-const HIT: Script = Script { hit: true, unarmed: None, impossible: None, refuses: false };
+const HIT: Script =
+    Script { hit: true, unarmed: None, impossible: None, let_go: None, refuses: false };
 
 fn rule(name: &str, script: Script) -> Rule {
     Rule {
@@ -217,10 +222,11 @@ fn sticky_needs_the_identity() {
         pass(&engine, Duration::ZERO, &known);
         let lines = lines(&mut tap);
         assert!(lines[0].matched && !lines[0].selected);
-        assert!(lines[0].impossible.as_deref().unwrap().contains("on the request"));
+        assert!(lines[0].let_go.as_deref().unwrap().contains("on the request"));
         assert!(lines[1].hit, "{sticky:?}");
         let tally = tally(&engine, "f");
-        assert_eq!((tally.matched, tally.selected, tally.impossible), (2, 1, 1));
+        assert_eq!((tally.matched, tally.selected, tally.impossible), (2, 1, 0));
+        assert_eq!((tally.let_go, tally.reasons.values().sum::<u64>()), (1, 1));
     }
 }
 
@@ -279,6 +285,33 @@ fn one_effect_may_act_while_another_cannot() {
 }
 
 #[test]
+fn what_was_let_go_is_neither_a_hit_nor_impossible() {
+    let idle = Script { let_go: Some("within the limit"), ..Script::default() };
+    let unable = Script { impossible: Some("no stream"), ..Script::default() };
+    let mut mixed = rule("mixed", idle);
+    mixed.effects.push(("other", Box::new(Scripted(unable, Arc::default()))));
+    let mut acted = rule("acted", HIT);
+    acted.effects.push(("other", Box::new(Scripted(idle, Arc::default()))));
+    let (engine, mut tap) = armed(1, vec![rule("limit", idle), mixed, acted]);
+    pass(&engine, Duration::ZERO, &exchange(1));
+    let count = |name: &str| {
+        let tally = tally(&engine, name);
+        (tally.hit, tally.let_go, tally.impossible)
+    };
+    assert_eq!(count("limit"), (0, 1, 0));
+    assert_eq!(tally(&engine, "limit").reasons["within the limit"], 1);
+    assert_eq!(count("mixed"), (0, 0, 1), "what could not act says more");
+    assert_eq!(tally(&engine, "mixed").reasons, BTreeMap::from([("no stream".to_owned(), 1)]));
+    assert_eq!(count("acted"), (1, 0, 0));
+    assert_eq!(tally(&engine, "acted").reasons["other: within the limit"], 1);
+    let lines = lines(&mut tap);
+    let told = |line: &DecisionLine| (line.let_go.clone(), line.impossible.clone());
+    assert_eq!(told(&lines[0]), (Some("within the limit".to_owned()), None));
+    assert_eq!(told(&lines[1]), (None, Some("no stream".to_owned())));
+    assert_eq!(told(&lines[2]), (Some("other: within the limit".to_owned()), None));
+}
+
+#[test]
 fn a_decision_names_the_faults_that_acted() {
     let (engine, _tap) = armed(1, vec![rule("idle", Script::default()), rule("acts", HIT)]);
     let mut decision = engine.decide(Duration::ZERO, &exchange(1), by_kind("openai").unwrap());
@@ -296,7 +329,8 @@ fn no_more_than_max_affected_is_touched() {
     engine.limit_affected(0.25);
     assert_eq!((0..1000).for_each(|key| pass(&engine, Duration::ZERO, &exchange(key))), ());
     let tally = tally(&engine, "all");
-    assert_eq!((tally.selected, tally.hit, tally.impossible), (1000, 250, 750));
+    assert_eq!((tally.selected, tally.hit, tally.let_go), (1000, 250, 750));
+    assert_eq!(tally.impossible, 0, "they could have been touched");
     assert_eq!(tally.reasons, BTreeMap::from([(LIMITED.to_owned(), 750)]));
     assert_eq!(lines(&mut tap).iter().filter(|line| line.hit).count(), 250);
 }

@@ -84,6 +84,7 @@ pub(super) fn ledgers(engine: &Engine) -> Vec<FaultLedger> {
             selected: tally.selected,
             hit: tally.hit,
             impossible: tally.impossible,
+            let_go: tally.let_go,
             reasons: tally.reasons,
             percent_wanted: tally.percent_wanted,
             ..FaultLedger::default()

@@ -26,6 +26,8 @@ pub struct Fired {
     pub fault: usize,
     pub hit: bool,
     pub impossible: Option<&'static str>,
+    /// Why it had no cause to act.
+    pub let_go: Option<&'static str>,
     pub notes: Vec<(&'static str, f64)>,
 }
 
@@ -147,6 +149,7 @@ impl Link {
         hook(self.effect.as_mut(), &mut out);
         self.fired.hit |= out.hit;
         self.fired.impossible = self.fired.impossible.or(out.impossible);
+        self.fired.let_go = self.fired.let_go.or(out.let_go);
         self.fired.notes.append(&mut out.notes);
         out.list
     }

@@ -155,6 +155,7 @@ pub struct Orders {
     pub(crate) list: Vec<Order>,
     pub(crate) hit: bool,
     pub(crate) impossible: Option<&'static str>,
+    pub(crate) let_go: Option<&'static str>,
     pub(crate) notes: Vec<(&'static str, f64)>,
 }
 
@@ -198,6 +199,12 @@ impl Orders {
     /// Says that this effect cannot act on this exchange, and why.
     pub fn impossible(&mut self, reason: &'static str) {
         self.impossible = Some(reason);
+    }
+
+    /// Says that this effect could act but this exchange gave it no cause to, and why (a request
+    /// within the limit). Neither a hit nor impossible.
+    pub fn let_go(&mut self, reason: &'static str) {
+        self.let_go = Some(reason);
     }
 
     /// Writes a figure to the decision journal (for example the share really reached).

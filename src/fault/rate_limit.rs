@@ -294,6 +294,7 @@ impl Effect for Limited {
         };
         match told.wait {
             None => {
+                out.let_go("within the limit");
                 self.passed = Some(Passed {
                     reserved,
                     receipt: told.receipt,

@@ -214,6 +214,9 @@ impl Effect for Served {
             }
             Turn::Slot { prefilled } => {
                 self.stage = Stage::AtWork { due: prefilled, begun: false };
+                if !self.acted {
+                    out.let_go("the machine had room");
+                }
                 out.note("queued", (at - since).as_secs_f64());
             }
         }

@@ -164,6 +164,8 @@ impl Effect for Slow {
         self.release(out);
         if !self.off && self.tokens == 0 {
             out.impossible("the answer has no tokens");
+        } else if !self.off {
+            out.let_go("the answer was slower by itself");
         }
     }
 }
@@ -298,6 +300,13 @@ mod tests {
         assert_eq!(added.sent[0].0, ms(5000), "the upstream's own 10 ms count");
         let first = slow("{ time_to_first_token: +2s }", &Upstream::message(30));
         assert_eq!(first.sent[0].0, ms(2010));
+    }
+
+    #[test]
+    fn an_answer_that_is_slower_by_itself_is_let_go() {
+        let played = slow("{ tokens_per_second: 100 }", &Upstream::stream(5, ms(50)));
+        assert_eq!((played.hit(), played.impossible()), (false, None));
+        assert_eq!(played.let_go(), Some("the answer was slower by itself"));
     }
 
     #[test]

@@ -218,6 +218,10 @@ impl Played {
         self.fired.iter().find_map(|fired| fired.impossible)
     }
 
+    pub(super) fn let_go(&self) -> Option<&'static str> {
+        self.fired.iter().find_map(|fired| fired.let_go)
+    }
+
     pub(super) fn note(&self, name: &str) -> Option<f64> {
         let notes = self.fired.iter().flat_map(|fired| &fired.notes);
         notes.filter(|(noted, _)| *noted == name).map(|(_, value)| *value).next_back()

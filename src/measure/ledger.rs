@@ -400,6 +400,7 @@ pub(crate) mod tests {
                 selected: hit,
                 hit,
                 impossible: None,
+                let_go: None,
                 drawn: BTreeMap::new(),
                 at_s,
             })));

@@ -115,6 +115,9 @@ pub struct DecisionLine {
     /// Why an effect could not act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impossible: Option<String>,
+    /// Why it was let go: it could act and had no cause to, or was kept from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub let_go: Option<String>,
     /// What was drawn and reached: `percent` (the roll, 0 to 100), delays in seconds, shares.
     pub drawn: std::collections::BTreeMap<String, f64>,
     /// When it was decided, in seconds since the run began.

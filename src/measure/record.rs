@@ -178,7 +178,11 @@ pub struct FaultLedger {
     pub matched: u64,
     pub selected: u64,
     pub hit: u64,
+    /// Chosen requests on which it could not act.
     pub impossible: u64,
+    /// Matching requests that it let go: it had no cause to act, or was kept from it.
+    pub let_go: u64,
+    /// Why it did not act, with counts.
     pub reasons: BTreeMap<String, u64>,
     /// The percent asked for, averaged over the matched exchanges.
     pub percent_wanted: Option<f64>,

@@ -355,13 +355,8 @@ pub(super) fn fate(record: &Record, fault: &FaultLedger) -> Fate {
 
 /// Why a fault never acted, in words.
 pub(super) fn never_hit_because(fault: &FaultLedger) -> String {
-    if fault.impossible > 0 {
-        let reasons: Vec<String> =
-            fault.reasons.iter().map(|(why, n)| format!("{why} ({n}×)")).collect();
-        return match reasons.is_empty() {
-            true => "its effects could not act".into(),
-            false => reasons.join(", "),
-        };
+    if let Some(why) = passed_over(fault) {
+        return why;
     }
     match fault {
         _ if fault.armed == 0 => "no request passed while it was armed".into(),
@@ -369,6 +364,22 @@ pub(super) fn never_hit_because(fault: &FaultLedger) -> String {
         _ if fault.selected == 0 => "its `percent` chose none of the requests it matched".into(),
         _ => "it was chosen but no effect acted".into(),
     }
+}
+
+/// Why a fault did not act on exchanges that it was meant for, in words; None when it acted on all.
+pub(super) fn passed_over(fault: &FaultLedger) -> Option<String> {
+    let reasons: Vec<String> =
+        fault.reasons.iter().map(|(why, n)| format!("{why} ({})", times(*n))).collect();
+    match (fault.impossible + fault.let_go, reasons.is_empty()) {
+        (0, _) => None,
+        (_, true) => Some("its effects could not act".into()),
+        (_, false) => Some(reasons.join(", ")),
+    }
+}
+
+/// `1,204×`.
+fn times(count: u64) -> String {
+    format!("{}×", numbers::count(count))
 }
 
 /// The share of matched exchanges that the percent really chose, and its 95 % interval.
@@ -441,6 +452,9 @@ mod tests {
         fault.impossible = 2;
         fault.reasons.insert("not a stream".into(), 2);
         assert_eq!(never_hit_because(&fault), "not a stream (2×)");
+        fault.let_go = 1200;
+        fault.reasons.insert("within the limit".into(), 1200);
+        assert_eq!(never_hit_because(&fault), "not a stream (2×), within the limit (1,200×)");
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn fault_hits(record: &Record, name: &str, fault: &FaultLedger) -> Option<TestCa
         Fate::NeverHit => {
             let why = digest::never_hit_because(fault);
             let body = format!(
-                "fault `{}` on `{}` never acted: {why}\narmed {}, matched {}, selected {}, hit {}, impossible {}\n\
+                "fault `{}` on `{}` never acted: {why}\narmed {}, matched {}, selected {}, hit {}, let go {}, impossible {}\n\
                  a run whose faults did not act says nothing about resilience\n{}",
                 fault.name,
                 fault.target,
@@ -108,6 +108,7 @@ fn fault_hits(record: &Record, name: &str, fault: &FaultLedger) -> Option<TestCa
                 fault.matched,
                 fault.selected,
                 fault.hit,
+                fault.let_go,
                 fault.impossible,
                 reproduce(record),
             );

@@ -125,7 +125,7 @@ fn faults(record: &Record) -> String {
         return out;
     }
     out.push_str(
-        "| | Fault | Target | Matched | Hit | Impossible |\n|---|---|---|---:|---:|---:|\n",
+        "| | Fault | Target | Matched | Hit | Let go | Impossible |\n|---|---|---|---:|---:|---:|---:|\n",
     );
     for fault in &record.faults {
         let sign = match digest::fate(record, fault) {
@@ -135,11 +135,12 @@ fn faults(record: &Record) -> String {
         };
         let _ = writeln!(
             out,
-            "| {sign} | {} | {} | {} | {} | {} |",
+            "| {sign} | {} | {} | {} | {} | {} | {} |",
             escape(&fault.name, 200),
             escape(&fault.target, 200),
             numbers::count(fault.matched),
             numbers::count(fault.hit),
+            numbers::count(fault.let_go),
             numbers::count(fault.impossible),
         );
     }

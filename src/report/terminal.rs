@@ -343,6 +343,9 @@ fn hit_words(fault: &crate::measure::record::FaultLedger, name: &str) -> String 
         }
         words.push(')');
     }
+    if fault.let_go > 0 {
+        let _ = write!(words, ", let go {}×", numbers::count(fault.let_go));
+    }
     if fault.impossible > 0 {
         let _ = write!(words, ", impossible {}×", numbers::count(fault.impossible));
     }

@@ -134,7 +134,9 @@ fn doubts(record: &Record) -> Vec<String> {
 
 /// At which stage a fault's chances ran out, and what to change.
 fn funnel(fault: &FaultLedger) -> String {
-    let FaultLedger { target, armed, matched, selected, impossible, .. } = fault;
+    let FaultLedger { target, armed, matched, selected, impossible, let_go, .. } = fault;
+    let most = fault.reasons.iter().max_by_key(|(_, n)| **n);
+    let reason = most.map_or("no reason given", |(reason, _)| reason);
     if *armed == 0 {
         return format!(
             "no request reached `{target}` while it was armed; see whether the app calls it through brownout, and in that phase"
@@ -145,19 +147,21 @@ fn funnel(fault: &FaultLedger) -> String {
             "its `where` describes none of the {armed} requests to `{target}`; compare it with the requests in decisions.jsonl, or leave it out"
         );
     }
+    if *selected == 0 && *let_go > 0 {
+        return format!("it could choose none of {matched} matching requests: {reason}");
+    }
     if *selected == 0 {
         return format!(
             "its percent chose none of {matched} matching requests; raise it or make the phase longer"
         );
     }
     if *impossible > 0 {
-        let most = fault.reasons.iter().max_by_key(|(_, n)| **n);
-        let reason = most.map_or("no reason given", |(reason, _)| reason);
         return format!("it could not act on {impossible} of {selected} chosen requests: {reason}");
     }
     let effects = fault.effects.join(", ");
+    let why = if *let_go > 0 { format!(" ({reason})") } else { String::new() };
     format!(
-        "{selected} requests were chosen, but {} never had to act; make it harsher, or the load higher",
+        "{selected} requests were chosen, but {} never had to act{why}; make it harsher, or the load higher",
         if effects.is_empty() { "its effects" } else { &effects }
     )
 }
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn every_doubt_is_inconclusive_and_says_what_to_do() {
         type Change = fn(&mut Record);
-        let cases: [(Change, &str); 11] = [
+        let cases: [(Change, &str); 13] = [
             (
                 |r| r.expectations.push(told(Verdict::Inconclusive, "fail")),
                 "cannot be judged: 12 of 30",
@@ -280,6 +284,20 @@ mod tests {
                 "could not act on 40 of 40 chosen requests: the answer is no stream",
             ),
             (|r| r.faults[0].hit = 0, "rate_limit never had to act"),
+            (
+                |r| {
+                    (r.faults[0].let_go, r.faults[0].hit) = (40, 0);
+                    r.faults[0].reasons = BTreeMap::from([("within the limit".into(), 40)]);
+                },
+                "rate_limit never had to act (within the limit); make it harsher",
+            ),
+            (
+                |r| {
+                    (r.faults[0].selected, r.faults[0].let_go, r.faults[0].hit) = (0, 80, 0);
+                    r.faults[0].reasons = BTreeMap::from([("no user on the request".into(), 80)]);
+                },
+                "choose none of 80 matching requests: no user on the request",
+            ),
             (|r| r.observations_dropped = 7, "7 observations were lost"),
             (|r| r.driver.lag_p99_ms = Some(400.0), "400 ms"),
             (|r| r.phases.clear(), "no request of the driver"),

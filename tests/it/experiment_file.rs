@@ -325,6 +325,30 @@ fn prompts_come_from_a_file_beside_the_experiment() {
 
 // ── The schema ─────────────────────────────────────────────────────────────────────────────────
 
+#[test]
+fn by_its_text_alone_a_missing_prompt_file_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("brownout.yaml");
+    let write = |body: &str| {
+        let text = format!(
+            "version: 1\ndependencies: {{ llm: {{ kind: openai, listen: 0, simulate: true }} }}\n\
+             workload:\n  app: http://localhost:8000/chat\n  arrival_rate: 1/s\n  duration: 9s\n  \
+             prompts: {{ file: gone.jsonl }}\n  request: {{ body: {{ q: \"{body}\" }} }}\n\
+             expect: [ success_rate > 1% ]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("${prompt.topic} for ${user.id}");
+    let alone = Options { text_alone: true, ..Options::default() };
+    let warnings = load_file(&file, &alone).unwrap().warnings.to_string();
+    assert!(warnings.starts_with("warning: the prompt file `gone.jsonl` cannot"), "{warnings}");
+    let error = load_file(&file, &Options::default()).unwrap_err().to_string();
+    assert!(error.starts_with("error: the prompt file `gone.jsonl` cannot"), "{error}");
+    write("${user.ident}");
+    let error = load_file(&file, &alone).unwrap_err().to_string();
+    assert!(error.contains("did you mean `${user.id}`?"), "{error}");
+}
+
 fn as_json(text: &str) -> serde_json::Value {
     serde_yaml::from_str(text).unwrap()
 }

@@ -24,6 +24,8 @@ pub(super) struct Lowering<'a> {
     pub(super) sources: &'a Sources,
     /// Where files named in the experiment are looked for.
     pub(super) base_dir: &'a Path,
+    /// Files named in the experiment need not be there.
+    pub(super) text_alone: bool,
     pub(super) found: &'a mut Collector,
     pub(super) names: Names,
 }

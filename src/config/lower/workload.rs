@@ -75,8 +75,18 @@ impl Lowering<'_> {
 
     /// Placeholders in the request that no prompt can fill.
     fn check_template(&mut self, plan: &Plan) {
-        let Err(bad) = Renderer::new(plan) else { return };
-        for one in bad {
+        let unread = matches!(&plan.prompts, Prompts::List(list) if list.is_empty());
+        let stand_in = || Prompt { text: "?".into(), fields: serde_json::Map::new() };
+        let seen = match unread {
+            true => &Plan { prompts: Prompts::List([stand_in()].into()), ..plan.clone() },
+            false => plan,
+        };
+        let Err(bad) = Renderer::new(seen) else { return };
+        // What a file that is not there would have to hold is not known.
+        let of_prompt = |reason: &str| {
+            reason.split('`').nth(1).is_some_and(|quoted| quoted.starts_with("${prompt."))
+        };
+        for one in bad.into_iter().filter(|one| !unread || !of_prompt(&one.reason)) {
             let steps = steps_of(&one.place);
             let mut path = vec![Step::Key("workload"), Step::Key("request")];
             path.extend(steps.iter().map(|step| match step.parse() {
@@ -378,8 +388,13 @@ impl Lowering<'_> {
                 if let Some(near) = neighbour(&full) {
                     mistake = mistake.label(format!("did you mean `{near}`?"));
                 }
-                self.found.error(mistake.hint("it is looked for beside the experiment file"));
-                return None;
+                let mistake = mistake.hint("it is looked for beside the experiment file");
+                if !self.text_alone {
+                    self.found.error(mistake);
+                    return None;
+                }
+                self.found.warn(mistake);
+                return Some(Prompts::List([].into()));
             }
         };
         match read_jsonl(&bytes) {

@@ -135,6 +135,7 @@ fn passing_answers_carry_the_quota_and_are_no_hit() {
     let fault = build::<RateLimit>("{ requests_per_minute: 60, burst: 5 }");
     let played = ask(fault.as_ref(), ms(0), &exchange(1), &Upstream::stream(3, ms(1)));
     assert!(!played.hit());
+    assert_eq!((played.let_go(), played.impossible()), (Some("within the limit"), None));
     assert_eq!(played.grain, Grain::Head, "without a limit of tokens the body is left alone");
     assert_eq!(played.head.unwrap().1.headers["x-toy-left"], "4");
     let silent = build::<RateLimit>("{ requests_per_minute: 60, headers: none }");

@@ -177,6 +177,7 @@ fn a_slower_upstream_is_not_slowed() {
     let fault = build::<Saturation>("{ slots: 1, decode_tokens_per_second: 100 }");
     let played = play(&[fault.as_ref()], &exchange(1), &Upstream::stream(20, ms(50)));
     assert!(!played.hit());
+    assert_eq!(played.let_go(), Some("the machine had room"));
 }
 
 #[test]

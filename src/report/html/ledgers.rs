@@ -113,6 +113,7 @@ pub(super) fn faults(record: &Record) -> Table {
             "#Matched",
             "#Selected",
             "#Hit",
+            "#Let go",
             "#Impossible",
             "#Percent wanted",
             "#Percent real",
@@ -161,6 +162,7 @@ fn fault_row(record: &Record, fault: &FaultLedger) -> Vec<Cell> {
         Cell::count(fault.matched),
         Cell::count(fault.selected),
         Cell::count(fault.hit),
+        Cell::count(fault.let_go),
         Cell::count(fault.impossible),
         Cell::number(numbers::or_dash(fault.percent_wanted.map(|it| it / 100.0), numbers::percent)),
         Cell::number(real_text)
@@ -175,9 +177,9 @@ fn hit_meaning(fault: &FaultLedger) -> String {
         numbers::of(fault.hit, "call", "calls"),
         numbers::of(fault.requests_meanwhile, "user request", "user requests")
     );
-    if fault.impossible > 0 {
-        words.push_str("; could not act: ");
-        words.push_str(&digest::never_hit_because(fault));
+    if let Some(why) = digest::passed_over(fault) {
+        words.push_str("; did not act: ");
+        words.push_str(&why);
     }
     let wanted = fault.percent_wanted.map(|it| it / 100.0);
     if let (Some(wanted), Some((_, [low, high]))) = (wanted, digest::really_selected(fault))

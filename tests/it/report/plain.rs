@@ -369,6 +369,7 @@ fn a_decision_is_one_line() {
         selected: true,
         hit: true,
         impossible: None,
+        let_go: None,
         drawn: [("percent".to_owned(), 12.5)].into(),
         at_s: 3.25,
     };
