@@ -217,7 +217,9 @@ pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Boo
     }
     let dependency = &connection.dependency;
     tracing::debug!(dependency = %dependency.name, %error, "upstream failed");
-    let body = format!("brownout: upstream {}: {error}\n", dependency.name);
+    let origin = dependency.pool.origin().to_string();
+    let named = format!("upstream {} ({origin})", dependency.name);
+    let body = format!("brownout: {}\n", error.to_string().replacen(&origin, &named, 1));
     Ok(made(connection, told(StatusCode::BAD_GATEWAY, body), &[], books))
 }
 
