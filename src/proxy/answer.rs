@@ -2,7 +2,6 @@
 //! faults.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -32,26 +31,21 @@ pub(super) enum AnswerBody {
 pub(super) struct Passed {
     body: Answering<RequestBody>,
     books: Books,
-    connection: Arc<Connection>,
     /// The upstream broke off; what came before goes out first.
     cut: Option<Ending>,
 }
 
 impl Passed {
-    pub(super) fn new(
-        body: Answering<RequestBody>,
-        mut books: Books,
-        connection: Arc<Connection>,
-    ) -> Self {
+    pub(super) fn new(body: Answering<RequestBody>, mut books: Books) -> Self {
         if body.is_end_stream() {
             books.ended(CallEnd::Complete);
         }
-        Self { body, books, connection, cut: None }
+        Self { body, books, cut: None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
         if let Some(cut) = self.cut {
-            return self.connection.poll_killed(cx, cut).map(|killed| Some(Err(killed)));
+            return self.books.connection().poll_killed(cx, cut).map(|killed| Some(Err(killed)));
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
@@ -61,14 +55,14 @@ impl Passed {
                 if self.body.is_end_stream() {
                     self.books.ended(CallEnd::Complete);
                 }
-                self.connection.wire.mark_dirty();
+                self.books.connection().wire.mark_dirty();
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 self.books.ended(CallEnd::UpstreamCut);
                 let cut = cut_of(&error);
                 self.cut = Some(cut);
-                self.connection.poll_killed(cx, cut).map(|killed| Some(Err(killed)))
+                self.books.connection().poll_killed(cx, cut).map(|killed| Some(Err(killed)))
             }
             None => {
                 self.books.ended(CallEnd::Complete);

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
+use super::connection::Connection;
 use crate::dice::hash_bytes;
 use crate::engine::Decision;
 use crate::exchange::Exchange;
-use crate::measure::{Call, CallEnd, Observation, Recorder};
-use crate::net::Clock;
+use crate::measure::{Call, CallEnd, Observation};
 
 /// On which attempt the official SDKs say they are.
 static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
@@ -23,21 +23,16 @@ pub(super) struct Books {
     /// What was decided; the effects live as long as the call.
     pub(super) decision: Decision,
     holding_since: Option<Duration>,
-    clock: Arc<dyn Clock>,
-    recorder: Recorder,
+    connection: Arc<Connection>,
 }
 
 impl Books {
-    pub(super) fn open(
-        dependency: &Arc<str>,
-        headers: &HeaderMap,
-        clock: &Arc<dyn Clock>,
-        recorder: &Recorder,
-    ) -> Self {
-        let at = clock.now();
+    pub(super) fn open(connection: &Arc<Connection>, headers: &HeaderMap) -> Self {
+        let dependency = &connection.dependency;
+        let at = dependency.clock.now();
         let retry = headers.get(&RETRY_COUNT).and_then(|count| count.to_str().ok()?.parse().ok());
         let call = Call {
-            dependency: Arc::clone(dependency),
+            dependency: Arc::clone(&dependency.name),
             at,
             head: None,
             first_byte: None,
@@ -57,8 +52,7 @@ impl Books {
             call: Some(Box::new(call)),
             decision: Decision::default(),
             holding_since: None,
-            clock: Arc::clone(clock),
-            recorder: recorder.clone(),
+            connection: Arc::clone(connection),
         }
     }
 
@@ -66,8 +60,12 @@ impl Books {
         self.call.as_mut().expect("it is taken only when the books are dropped")
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(super) fn now(&self) -> Duration {
-        self.clock.now()
+        self.connection.dependency.clock.now()
     }
 
     /// What faults are decided by: which request this is, and who asks.
@@ -126,7 +124,7 @@ impl Drop for Books {
         if let Some(mut call) = self.call.take() {
             call.end = now;
             call.faults = faults;
-            self.recorder.record(Observation::Call(call));
+            self.connection.dependency.recorder.record(Observation::Call(call));
         }
     }
 }
@@ -157,18 +155,5 @@ mod tests {
         assert_eq!(retry_after(&headers), None);
         headers.insert("retry-after", "-1e300".parse().unwrap());
         assert_eq!(retry_after(&headers), None);
-    }
-
-    #[tokio::test]
-    async fn books_are_handed_over_once_whatever_happens() {
-        let (recorder, mut tap) = Recorder::channel(4);
-        let clock: Arc<dyn Clock> = Arc::new(crate::net::RealClock::new());
-        let mut books = Books::open(&"llm".into(), &HeaderMap::new(), &clock, &recorder);
-        books.sent(3);
-        drop(books);
-        let Some(Observation::Call(call)) = tap.try_next() else { panic!("no call") };
-        assert_eq!((call.ended, call.bytes), (CallEnd::ClientGone, 3));
-        assert!(call.first_byte.is_some() && call.end >= call.at);
-        assert!(tap.try_next().is_none());
     }
 }

@@ -114,8 +114,8 @@ pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
     let stream = if fate == Fate::HandedOver { None } else { wire.take_stream() };
     match (stream, fate) {
         (Some(stream), Fate::Reset) => stream.reset().await,
-        (Some(stream), _) => stream.close().await,
-        (None, _) => {}
+        (Some(stream), _) if !drain.is_cancelled() => stream.close().await,
+        _ => {}
     }
 }
 

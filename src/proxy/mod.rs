@@ -7,6 +7,8 @@ mod connection;
 mod headers;
 mod listen;
 mod pump;
+#[cfg(test)]
+mod pump_tests;
 mod request;
 mod reverse;
 mod tunnel;

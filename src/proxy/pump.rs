@@ -157,7 +157,7 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
     let response = http::Response::from_parts(head, body);
     let whole = bodyless || response.body().is_end_stream();
     if whole || orders.is_empty() && grain == Grain::Head {
-        return reverse::pass_on(connection, sent, (response, raw));
+        return reverse::pass_on(&connection, sent, (response, raw));
     }
     pump_on(connection, sent, (response, raw), orders, grain).await
 }
@@ -191,7 +191,6 @@ async fn pump_on(
         length: None,
         passed: 0,
         books: sent.books,
-        connection: Arc::clone(&connection),
     };
     if let Some(announced) = announced {
         pump.length = pump.look_ahead(announced).await;
@@ -246,7 +245,6 @@ pub(super) struct Pump {
     length: Option<u64>,
     passed: u64,
     books: Books,
-    connection: Arc<Connection>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -289,7 +287,8 @@ impl Pump {
                 Some(Order::Send(item)) => return Poll::Ready(Some(Ok(self.send(&item)))),
                 Some(Order::Wait(time)) => {
                     self.books.hold();
-                    self.holding = Some(Holding(self.connection.dependency.clock.sleep(time)));
+                    self.holding =
+                        Some(Holding(self.books.connection().dependency.clock.sleep(time)));
                 }
                 Some(Order::End(ending)) => self.end(ending),
                 // Too late for both: the head has gone out.
@@ -323,7 +322,7 @@ impl Pump {
             let injected = self.orders.iter().any(|order| matches!(order, Order::End(_)));
             self.books.ended(if injected { CallEnd::Injected } else { CallEnd::Complete });
         }
-        self.connection.wire.mark_dirty();
+        self.books.connection().wire.mark_dirty();
         Frame::data(bytes)
     }
 
@@ -339,14 +338,16 @@ impl Pump {
     fn poll_ended(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Option<Killed>> {
         match ending {
             Ending::Clean => Poll::Ready(None),
-            Ending::Close | Ending::Reset => self.connection.poll_killed(cx, ending).map(Some),
+            Ending::Close | Ending::Reset => {
+                self.books.connection().poll_killed(cx, ending).map(Some)
+            }
             Ending::Hang => {
-                let drain = &self.connection.dependency.drain;
+                let drain = &self.books.connection().dependency.drain;
                 let Hanging(drained) = self
                     .hanging
                     .get_or_insert_with(|| Hanging(Box::pin(drain.clone().cancelled_owned())));
                 ready!(drained.as_mut().poll(cx));
-                self.connection.poll_killed(cx, Ending::Close).map(Some)
+                self.books.connection().poll_killed(cx, Ending::Close).map(Some)
             }
         }
     }

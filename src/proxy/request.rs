@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Version, header};
+use http::{HeaderMap, Request, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -25,34 +25,48 @@ const UNASKED: Duration = Duration::from_secs(1);
 /// A request's body.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    held: VecDeque<Bytes>,
-    held_len: u64,
-    trailers: Option<HeaderMap>,
     rest: Incoming,
     /// All of `rest` has been read.
     whole: bool,
-    gate: Option<Gate>,
+    /// What an untouched body does without.
+    extra: Option<Box<Extra>>,
     wire: Arc<Wire<Stream>>,
+}
+
+#[derive(Debug, Default)]
+struct Extra {
+    /// Read, but not passed on yet.
+    held: VecDeque<Bytes>,
+    held_len: u64,
+    trailers: Option<HeaderMap>,
+    gate: Option<Gate>,
 }
 
 impl RequestBody {
     pub(super) fn new(rest: Incoming, wire: Arc<Wire<Stream>>) -> Self {
         let whole = rest.is_end_stream();
-        Self { held: VecDeque::new(), held_len: 0, trailers: None, rest, whole, gate: None, wire }
+        Self { rest, whole, extra: None, wire }
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    fn held_len(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |extra| extra.held_len)
     }
 
     /// Reads on until the body is whole or enough is held.
     pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        while !self.whole && self.held_len < PEEK as u64 {
-            match ready!(self.poll_rest(cx)?) {
+        while !self.whole && self.held_len() < PEEK as u64 {
+            match ready!(self.poll_rest(cx)?).map(Frame::into_data) {
                 None => {}
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => {
-                        self.held_len += data.len() as u64;
-                        self.held.push_back(data);
-                    }
-                    Err(other) => self.trailers = other.into_trailers().ok(),
-                },
+                Some(Ok(data)) => {
+                    let extra = self.extra();
+                    extra.held_len += data.len() as u64;
+                    extra.held.push_back(data);
+                }
+                Some(Err(other)) => self.extra().trailers = other.into_trailers().ok(),
             }
         }
         Poll::Ready(Ok(()))
@@ -60,20 +74,20 @@ impl RequestBody {
 
     /// The body's first part, cut at a length that does not depend on how it arrived.
     pub(super) fn prefix(&mut self) -> Bytes {
-        if self.held.len() > 1 {
-            let mut all = BytesMut::with_capacity(self.held_len as usize);
-            self.held.drain(..).for_each(|piece| all.extend_from_slice(&piece));
-            self.held.push_back(all.freeze());
+        let Some(extra) = &mut self.extra else { return Bytes::new() };
+        if extra.held.len() > 1 {
+            let mut all = BytesMut::with_capacity(extra.held_len as usize);
+            extra.held.drain(..).for_each(|piece| all.extend_from_slice(&piece));
+            extra.held.push_back(all.freeze());
         }
-        let held = self.held.front().cloned().unwrap_or_default();
+        let held = extra.held.front().cloned().unwrap_or_default();
         held.slice(..held.len().min(PEEK))
     }
 
     /// Holds the body back until the upstream asks for it, if the app waits to be asked.
     pub(super) fn wait_to_be_asked(request: &mut Request<Self>, clock: &dyn Clock) {
-        let waits = request.version() >= Version::HTTP_11
-            && !request.body().whole
-            && request.body().held.is_empty()
+        let waits = !request.body().whole
+            && request.body().held_len() == 0
             && request
                 .headers()
                 .get(header::EXPECT)
@@ -86,7 +100,8 @@ impl RequestBody {
                     told.tell();
                 }
             });
-            request.body_mut().gate = Some(Gate { asked, unasked: clock.sleep(UNASKED) });
+            let gate = Gate { asked, unasked: clock.sleep(UNASKED) };
+            request.body_mut().extra().gate = Some(gate);
         }
     }
 
@@ -112,27 +127,34 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        if let Some(gate) = &mut this.gate {
-            ready!(gate.poll_open(cx));
-            this.gate = None;
-        }
-        if let Some(piece) = this.held.pop_front() {
-            this.held_len -= piece.len() as u64;
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        if let Some(extra) = &mut this.extra {
+            if let Some(gate) = &mut extra.gate {
+                ready!(gate.poll_open(cx));
+                extra.gate = None;
+            }
+            if let Some(piece) = extra.held.pop_front() {
+                extra.held_len -= piece.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if this.whole {
+                let trailers = extra.trailers.take();
+                return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+            }
         }
         if this.whole {
-            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(None);
         }
         this.poll_rest(cx).map(Result::transpose)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.whole && self.held.is_empty() && self.trailers.is_none()
+        let over = |extra: &Extra| extra.held.is_empty() && extra.trailers.is_none();
+        self.whole && self.extra.as_deref().is_none_or(over)
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.rest.size_hint().exact() {
-            Some(rest) => SizeHint::with_exact(rest + self.held_len),
+            Some(rest) => SizeHint::with_exact(rest + self.held_len()),
             None => SizeHint::default(),
         }
     }

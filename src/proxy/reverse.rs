@@ -59,9 +59,12 @@ pub(super) async fn exchange(
 }
 
 impl Passing {
-    fn new(connection: &Connection, mut request: Request<Incoming>, head: Option<RawHead>) -> Self {
-        let Dependency { name, clock, recorder, .. } = &*connection.dependency;
-        let books = Books::open(name, request.headers(), clock, recorder);
+    fn new(
+        connection: &Arc<Connection>,
+        mut request: Request<Incoming>,
+        head: Option<RawHead>,
+    ) -> Self {
+        let books = Books::open(connection, request.headers());
         let raw = head
             .filter(|raw| raw.is_of(&request))
             .unwrap_or_else(|| RawHead::from_map(request.headers()));
@@ -95,7 +98,7 @@ impl Passing {
         self.parts.uri = target(dependency.pool.origin().base(), self.parts.uri);
         self.parts.version = Version::HTTP_11;
         let mut request = Request::from_parts(self.parts, self.body);
-        if expects {
+        if expects && !sent.old_client {
             RequestBody::wait_to_be_asked(&mut request, &*dependency.clock);
         }
         let answer = dependency.pool.send_lines(request, lines).await.map(|answer| {
@@ -123,7 +126,7 @@ pub(super) async fn pass(connection: Arc<Connection>, mut passing: Passing) -> O
         Ok(answer) => answer,
         Err(error) => return failed(&connection, &error, sent.books),
     };
-    pass_on(connection, sent, answer)
+    pass_on(&connection, sent, answer)
 }
 
 /// An answer with its head as it was read.
@@ -131,7 +134,7 @@ pub(super) type Answered = (Response<pool::Answering<RequestBody>>, RawHead);
 
 /// Hands the upstream's answer to the app, its body as it comes.
 pub(super) fn pass_on(
-    connection: Arc<Connection>,
+    connection: &Connection,
     mut sent: Sent,
     (response, raw): Answered,
 ) -> Outcome {
@@ -139,10 +142,10 @@ pub(super) fn pass_on(
     let (lines, framed) = headers::answer(&raw, response.headers(), sent.old_client, upgraded);
     let (head, body) = response.into_parts();
     let mut books = sent.books;
-    let response = opened(&connection, head, lines, framed, &mut books);
+    let response = opened(connection, head, lines, framed, &mut books);
     let body = match sent.upgrade.take() {
         Some(app) if upgraded => {
-            tunnel::spawn(&connection, app, body, books);
+            tunnel::spawn(connection, app, body, books);
             AnswerBody::Nothing
         }
         asked => {
@@ -150,7 +153,7 @@ pub(super) fn pass_on(
                 // Another request may follow on this connection.
                 connection.wire.expect_head();
             }
-            AnswerBody::Passed(Passed::new(body, books, connection))
+            AnswerBody::Passed(Passed::new(body, books))
         }
     };
     Ok(response.map(|()| body))
@@ -214,7 +217,9 @@ pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Boo
     }
     let dependency = &connection.dependency;
     tracing::debug!(dependency = %dependency.name, %error, "upstream failed");
-    let body = format!("brownout: upstream {}: {error}\n", dependency.name);
+    let origin = dependency.pool.origin().to_string();
+    let named = format!("upstream {} ({origin})", dependency.name);
+    let body = format!("brownout: {}\n", error.to_string().replacen(&origin, &named, 1));
     Ok(made(connection, told(StatusCode::BAD_GATEWAY, body), &[], books))
 }
 

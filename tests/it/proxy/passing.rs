@@ -446,7 +446,7 @@ async fn an_unreachable_upstream_is_told_in_plain_words() {
     assert!(head.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{head}");
     assert!(head.contains("x-brownout: upstream-error\r\n"), "{head}");
     let body = String::from_utf8(body).unwrap();
-    assert_eq!(body, format!("brownout: upstream llm: {free} refused the connection\n"));
+    assert_eq!(body, format!("brownout: upstream llm ({free}) refused the connection\n"));
     let call = bench.call().await;
     assert_eq!((call.status, call.ended), (Some(502), CallEnd::UpstreamFailed));
     // The connection stays of use.
