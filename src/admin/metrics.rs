@@ -1,6 +1,8 @@
 //! Counters for Prometheus, fed by the same observations as the results.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -34,6 +36,9 @@ struct OutcomeLabels {
     outcome: String,
 }
 
+/// Dependency, status, and how it ended.
+type CallKind = (Arc<str>, Option<u16>, CallEnd);
+
 type DurationFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Every metric of the process.
@@ -42,6 +47,8 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<CallLabels, Counter>,
     time_to_head: DurationFamily<DependencyLabels>,
+    /// The calls' metrics by what tells them apart, so that counting a call builds no labels.
+    known_calls: Mutex<HashMap<CallKind, (Counter, Histogram)>>,
     requests: Family<OutcomeLabels, Counter>,
     ttft: DurationFamily<OutcomeLabels>,
 }
@@ -71,7 +78,14 @@ impl Default for Metrics {
             Unit::Seconds,
             ttft.clone(),
         );
-        Self { registry: Mutex::new(registry), calls, time_to_head, requests, ttft }
+        Self {
+            registry: Mutex::new(registry),
+            calls,
+            time_to_head,
+            known_calls: Mutex::default(),
+            requests,
+            ttft,
+        }
     }
 }
 
@@ -86,17 +100,25 @@ impl Metrics {
     }
 
     fn call(&self, call: &Call) {
+        let mut known = self.known_calls.lock();
+        let (count, time_to_head) = known
+            .entry((Arc::clone(&call.dependency), call.status, call.ended))
+            .or_insert_with(|| self.new_call(call));
+        count.inc();
+        if let Some(head) = call.head {
+            time_to_head.observe(head.saturating_sub(call.at).as_secs_f64());
+        }
+    }
+
+    fn new_call(&self, call: &Call) -> (Counter, Histogram) {
         let labels = CallLabels {
             dependency: call.dependency.to_string(),
             status: call.status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
             ended: ended(call.ended).to_owned(),
         };
-        self.calls.get_or_create(&labels).inc();
-        if let Some(head) = call.head {
-            let labels = DependencyLabels { dependency: labels.dependency };
-            let time = head.saturating_sub(call.at).as_secs_f64();
-            self.time_to_head.get_or_create(&labels).observe(time);
-        }
+        let of_dependency = DependencyLabels { dependency: call.dependency.to_string() };
+        let count = self.calls.get_or_create(&labels).clone();
+        (count, self.time_to_head.get_or_create(&of_dependency).clone())
     }
 
     fn sample(&self, sample: &Sample) {

@@ -19,8 +19,10 @@ use crate::measure::{Ledger, Observation, Outcome, Tap};
 use crate::report;
 use crate::verdict::{self, Evidence, Expectation};
 
-/// How long a line may wait in memory before it is on its way to the disk.
-const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// How often observations are fetched.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Decision lines are on their way to the disk after so many looks (a quarter of a second).
+const LOOKS_A_FLUSH: u32 = 25;
 
 /// An app that answered before and refuses everything for this long is gone, not degraded.
 const GONE_AFTER: Duration = Duration::from_secs(10);
@@ -57,27 +59,33 @@ impl Book {
         })
     }
 
-    /// Collects until all recorders are gone or `end` turns true and the tap is empty.
+    /// Collects until `end` turns true and the tap is empty.
+    ///
+    /// It looks now and then instead of being woken for each observation: on the untouched path a
+    /// wake-up would cost more than all the rest of the recording.
     pub async fn collect(self: Arc<Self>, mut tap: Tap, mut end: watch::Receiver<bool>) {
-        let mut flush = tokio::time::interval(FLUSH_EVERY);
-        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks: u32 = 0;
         loop {
             tokio::select! {
-                observation = tap.next() => {
-                    let Some(first) = observation else { break };
-                    self.take(first);
-                    while let Some(next) = tap.try_next() {
-                        self.take(next);
-                    }
-                }
-                _ = flush.tick() => self.flush(),
+                _ = look.tick() => {}
                 _ = end.wait_for(|end| *end) => break,
             }
+            self.drain(&mut tap);
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(LOOKS_A_FLUSH) {
+                self.flush();
+            }
         }
-        while let Some(next) = tap.try_next() {
-            self.take(next);
-        }
+        self.drain(&mut tap);
         self.flush();
+    }
+
+    fn drain(&self, tap: &mut Tap) {
+        while let Some(observation) = tap.try_next() {
+            self.take(observation);
+        }
     }
 
     /// The run's own time begins here: what was observed before is not measured, and all times

@@ -83,7 +83,7 @@ pub struct Call {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CallEnd {
     /// The app went away first.
     ClientGone,
