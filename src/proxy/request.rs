@@ -151,9 +151,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let over = |extra: &Extra| {
-            extra.held.is_empty() && extra.trailers.is_none() && !extra.end_untold
-        };
+        let over =
+            |extra: &Extra| extra.held.is_empty() && extra.trailers.is_none() && !extra.end_untold;
         self.whole && self.extra.as_deref().is_none_or(over)
     }
 
