@@ -39,6 +39,8 @@ struct Extra {
     held: VecDeque<Bytes>,
     held_len: u64,
     trailers: Option<HeaderMap>,
+    /// Its end was read ahead and is still to be passed on: chunks have a terminator to send.
+    end_untold: bool,
     gate: Option<Gate>,
 }
 
@@ -60,7 +62,7 @@ impl RequestBody {
     pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
         while !self.whole && self.held_len() < PEEK as u64 {
             match ready!(self.poll_rest(cx)?).map(Frame::into_data) {
-                None => {}
+                None => self.extra().end_untold = true,
                 Some(Ok(data)) => {
                     let extra = self.extra();
                     extra.held_len += data.len() as u64;
@@ -137,6 +139,7 @@ impl Body for RequestBody {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             if this.whole {
+                extra.end_untold = false;
                 let trailers = extra.trailers.take();
                 return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
             }
@@ -148,7 +151,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let over = |extra: &Extra| extra.held.is_empty() && extra.trailers.is_none();
+        let over =
+            |extra: &Extra| extra.held.is_empty() && extra.trailers.is_none() && !extra.end_untold;
         self.whole && self.extra.as_deref().is_none_or(over)
     }
 

@@ -331,6 +331,21 @@ async fn an_effect_is_asked_again_after_its_wait() {
 }
 
 #[tokio::test]
+async fn a_chunked_request_with_nothing_in_it_keeps_its_terminator() {
+    let upstream = json().await;
+    let bench = Bench::faulty(upstream.address, Script::default()).await;
+    let mut peer = Peer::connect(bench.address).await;
+    // The second one shows that nothing of the first was left on the way.
+    for _ in 0..2 {
+        peer.write("POST /v1/x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+            .await;
+        let (head, _) = soon(peer.message()).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
 async fn large_requests_stream_while_a_fault_is_armed() {
     const SIZE: usize = 5 << 20;
     let upstream = Upstream::start(|mut peer| async move {
