@@ -1,6 +1,6 @@
 //! The head of a message as it stands on the wire. Hyper's header map keeps neither the case of
 //! names nor the order of repeated ones, so heads are passed on as the lines they came in: hyper
-//! frames the message, and its head is replaced below it ([`super::socket`]).
+//! frames the message, and its head is replaced below it (`socket.rs`).
 
 use std::fmt;
 use std::sync::OnceLock;
