@@ -177,7 +177,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) allow_public: bool,
 
-    /// Take free ports where the file's are taken.
+    /// Listen on free ports instead of the file's.
     #[arg(long)]
     pub(crate) random_ports: bool,
 }

@@ -50,12 +50,18 @@ impl Failed {
     pub(crate) fn run(message: impl Into<String>) -> Self {
         Self { code: exit::COULD_NOT_RUN, message: message.into() }
     }
+
+    /// Ctrl-C came before there was anything to report.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Self { code: exit::INTERRUPTED, message: message.into() }
+    }
 }
 
 /// Runs the command line and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     terminal::set_up_logs(cli.verbose);
+    terminal::allow_many_files();
     let result = match cli.command {
         Command::Arm(args) => control::arm(&args),
         Command::Check(args) => check::run(&args),

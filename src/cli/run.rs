@@ -60,7 +60,9 @@ pub(crate) fn conduct(mut plan: Plan, setup: Conduct, out: &OutArgs) -> Result<F
             admin: setup.admin,
             allow_public: setup.allow_public,
             reproduce: setup.reproduce,
-            stop: signals::watch(),
+            stop: signals::watch(
+                "finishing: faults are off, the report is being written (once more to stop now)",
+            ),
             progress,
         };
         let finished = experiment::run(plan, options).await;
@@ -71,12 +73,16 @@ pub(crate) fn conduct(mut plan: Plan, setup: Conduct, out: &OutArgs) -> Result<F
     runtime.shutdown_background();
     let finished = finished.map_err(failed)?;
     summary(&finished, out)?;
-    Ok(finished)
+    match &finished.unwritten {
+        Some(error) => Err(Failed::run(error.to_string())),
+        None => Ok(finished),
+    }
 }
 
 fn failed(error: experiment::Error) -> Failed {
     match error {
         experiment::Error::Plan(_) => Failed::usage(error.to_string()),
+        experiment::Error::Interrupted(_) => Failed::interrupted(error.to_string()),
         other => Failed::run(other.to_string()),
     }
 }

@@ -10,7 +10,7 @@ use super::{Failed, exit, inputs, signals, terminal};
 use crate::admin::{Admin, Control};
 use crate::dice::Dice;
 use crate::engine::Arming;
-use crate::experiment::{Ports, Setup, World};
+use crate::experiment::{Ports, Setup, Stop, World};
 use crate::units::Span;
 
 /// How often leases are looked at.
@@ -52,11 +52,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
         })?;
         announce(&world, &admin, args, seed)?;
+        let mut stop = signals::watch("finishing: faults are off, connections are being ended");
         tokio::select! {
-            () = signals::wait_for_one() => {}
+            () = Stop::Soon.wished(&mut stop) => {}
             () = keep_safe(&world, &control) => {}
         }
-        world.close().await;
+        world.close(&mut stop).await;
         Ok(exit::PASS)
     })
 }

@@ -1,33 +1,49 @@
 //! Ctrl-C and SIGTERM: the first asks to finish, the second to stop now.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::experiment::Stop;
 
-/// Waits for SIGINT or SIGTERM.
-pub(crate) async fn wait_for_one() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Both signals. They are listened to from here on, so that none is lost between two waits.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Option<Self> {
+        let interrupt = signal(SignalKind::interrupt()).ok()?;
+        let terminate = signal(SignalKind::terminate()).ok()?;
+        Some(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
-/// Turns signals into wishes, for as long as the runtime lives.
-pub(crate) fn watch() -> watch::Receiver<Stop> {
+/// Waits for SIGINT or SIGTERM.
+pub(crate) async fn wait_for_one() {
+    match Signals::listen() {
+        Some(mut signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Turns signals into wishes, for as long as the runtime lives; the first is answered with a word.
+pub(crate) fn watch(first: &'static str) -> watch::Receiver<Stop> {
     let (sender, receiver) = watch::channel(Stop::No);
+    let signals = Signals::listen();
     tokio::spawn(async move {
-        wait_for_one().await;
+        let Some(mut signals) = signals else { return };
+        signals.next().await;
         let _ = sender.send(Stop::Soon);
-        super::terminal::note(
-            "finishing: faults are off, the report is being written (once more to stop now)",
-        );
-        wait_for_one().await;
+        super::terminal::note(first);
+        signals.next().await;
         let _ = sender.send(Stop::Now);
     });
     receiver

@@ -24,6 +24,15 @@ pub(crate) fn set_up_logs(verbose: u8) {
     drop(logs);
 }
 
+/// Lets this process have as many open files as it may: each proxied stream takes two, and the
+/// usual limit of 1024 is meant for programs of another age.
+pub(crate) fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it may not be raised, the proxy says so when it runs out.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// Prints to stdout. A closed pipe (`| head`) ends the command quietly.
 pub(crate) fn out(text: &str) -> Result<(), Failed> {
     let mut stdout = anstream::stdout().lock();

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::child::Child;
-use super::{Endpoint, Error, World};
+use super::{Endpoint, Error, Stop, World};
 use crate::demo::{DemoApp, Upstreams};
 
 /// How the app is started.
@@ -61,6 +63,9 @@ impl Running {
     pub(super) async fn ended(&mut self) -> String {
         match self {
             Self::Child(child) => match child.ended().await {
+                Ok(status) if status.success() => format!(
+                    "the app ended by itself ({status}); --exec needs a command that stays in the foreground"
+                ),
                 Ok(status) => format!("the app ended by itself ({status})"),
                 Err(error) => format!("the app cannot be watched: {error}"),
             },
@@ -68,10 +73,10 @@ impl Running {
         }
     }
 
-    /// Ends what we started.
-    pub(super) async fn stop(self) {
+    /// Ends what we started, at once when that is wished.
+    pub(super) async fn stop(self, stop: &mut watch::Receiver<Stop>) {
         match self {
-            Self::Child(child) => child.stop().await,
+            Self::Child(child) => child.stop(stop).await,
             Self::Demo(app) => {
                 drop(app);
                 tokio::time::sleep(Duration::ZERO).await;

@@ -5,6 +5,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::process::Command;
+use tokio::sync::watch;
+
+use super::Stop;
 
 /// How long an app may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -42,11 +45,15 @@ impl Child {
         self.child.wait().await
     }
 
-    /// Ends the app and everything it started: SIGTERM, then SIGKILL after a grace period.
-    pub(super) async fn stop(mut self) {
+    /// Ends the app and everything it started: SIGTERM, then SIGKILL after a grace period or when
+    /// it is wished now.
+    pub(super) async fn stop(mut self, stop: &mut watch::Receiver<Stop>) {
         self.signal(rustix::process::Signal::TERM);
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
-            tracing::warn!("the app did not end within {GRACE:?} of SIGTERM");
+        tokio::select! {
+            ended = tokio::time::timeout(GRACE, self.child.wait()) => if ended.is_err() {
+                tracing::warn!("the app did not end within {GRACE:?} of SIGTERM");
+            },
+            () = Stop::Now.wished(stop) => {}
         }
         self.signal(rustix::process::Signal::KILL);
         let _ = self.child.wait().await;
@@ -84,7 +91,8 @@ mod tests {
                 None => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        app.stop().await;
+        let (_wish, mut stop) = watch::channel(Stop::No);
+        app.stop(&mut stop).await;
         for _ in 0..400 {
             if rustix::process::test_kill_process(pid).is_err() {
                 return;

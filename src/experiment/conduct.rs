@@ -112,7 +112,7 @@ impl<'a> Conductor<'a> {
             let end = tokio::select! {
                 end = self.stay(index) => end,
                 how = app.ended() => Some(Ending::Broken(how)),
-                _ = stop.wait_for(|stop| *stop != Stop::No) => Some(Ending::Interrupted),
+                () = Stop::Soon.wished(stop) => Some(Ending::Interrupted),
             };
             self.leave(index, end.is_none());
             if let Some(end) = end.or_else(|| self.gate(index)) {
@@ -142,7 +142,7 @@ impl<'a> Conductor<'a> {
         tokio::select! {
             () = self.driver.finished() => {}
             () = self.clock.sleep(patience) => {}
-            _ = stop.wait_for(|stop| *stop == Stop::Now) => {}
+            () = Stop::Now.wished(stop) => {}
         }
         self.driver.cancel();
         let cancelled = tokio::time::timeout(SHORT_FINISH, self.driver.finished()).await;

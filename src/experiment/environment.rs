@@ -1,6 +1,6 @@
 //! The variables that point an app at the proxy, by the conventions of each client library.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A dependency as the app reaches it.
 #[derive(Clone, Debug)]
@@ -20,13 +20,27 @@ pub fn variables(dependencies: &[Address<'_>]) -> Vec<(String, String)> {
         }
     };
     for dependency in dependencies {
-        let url = format!("http://{}", dependency.listen);
-        set(format!("BROWNOUT_{}_URL", shouted(dependency.name)), url.clone());
+        set(format!("BROWNOUT_{}_URL", shouted(dependency.name)), url(dependency.listen));
+    }
+    // A model goes before embeddings that stand above it in the file.
+    let (embeddings, others): (Vec<_>, Vec<_>) =
+        dependencies.iter().partition(|dependency| dependency.name.starts_with("embed"));
+    for dependency in others.into_iter().chain(embeddings) {
         for (name, path) in well_known(dependency.kind, dependency.name) {
-            set((*name).to_owned(), format!("{url}{path}"));
+            set((*name).to_owned(), format!("{}{path}", url(dependency.listen)));
         }
     }
     variables
+}
+
+/// The URL of a listener; one that listens everywhere is called on loopback.
+fn url(listen: SocketAddr) -> String {
+    let host: IpAddr = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    format!("http://{}", SocketAddr::new(host, listen.port()))
 }
 
 /// Names and the path that the client expects behind the origin.
@@ -71,5 +85,18 @@ mod tests {
         assert_eq!(value("EMBEDDINGS_BASE_URL"), Some("http://127.0.0.1:4002/v1"));
         assert_eq!(value("QDRANT_URL"), Some("http://127.0.0.1:4003"));
         assert_eq!(value("BROWNOUT_MY_VECTORS_URL"), Some("http://127.0.0.1:4003"));
+    }
+
+    #[test]
+    fn the_model_goes_before_embeddings_wherever_it_stands() {
+        let variables = variables(&[
+            Address { name: "embeddings", kind: "openai", listen: ([0, 0, 0, 0], 1).into() },
+            Address { name: "llm", kind: "openai", listen: ([0, 0, 0, 0], 2).into() },
+        ]);
+        let value = |name: &str| {
+            variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("OPENAI_BASE_URL"), Some("http://127.0.0.1:2/v1"), "and no 0.0.0.0");
+        assert_eq!(value("OPENAI_EMBEDDINGS_BASE_URL"), Some("http://127.0.0.1:1/v1"));
     }
 }

@@ -14,6 +14,8 @@ mod safety;
 mod wait;
 mod world;
 
+use tokio::sync::watch;
+
 pub use self::app::App;
 pub use self::book::Book;
 pub use self::environment::{Address, variables};
@@ -34,6 +36,9 @@ pub enum Error {
     /// The app could not be started, or did not answer in time.
     #[error("{0}")]
     App(String),
+    /// It was to stop before there was anything to report.
+    #[error("{0}")]
+    Interrupted(String),
     /// A result could not be written.
     #[error("`{path}` cannot be written: {source}")]
     Write { path: String, source: std::io::Error },
@@ -43,7 +48,7 @@ pub enum Error {
 }
 
 /// What the person at the keyboard asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Stop {
     #[default]
     No,
@@ -51,4 +56,13 @@ pub enum Stop {
     Soon,
     /// Write what there is, now.
     Now,
+}
+
+impl Stop {
+    /// Waits until at least this is wished; for ever when nobody can wish any more.
+    pub(crate) async fn wished(self, by: &mut watch::Receiver<Self>) {
+        if by.wait_for(|wish| *wish >= self).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }

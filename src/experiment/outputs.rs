@@ -35,16 +35,25 @@ pub(super) fn prepare(outputs: &Outputs) -> Result<(), Error> {
     fs::create_dir_all(&outputs.dir).map_err(failed)?;
     let probe = outputs.dir.join(".brownout-can-write");
     fs::write(&probe, b"").map_err(failed)?;
-    fs::remove_file(&probe).map_err(failed)
+    fs::remove_file(&probe).map_err(failed)?;
+    let written = Written::paths(outputs);
+    for path in [&written.json, &written.html, &written.junit, &written.decisions] {
+        if path.is_dir() {
+            let source = std::io::ErrorKind::IsADirectory.into();
+            return Err(Error::Write { path: path.display().to_string(), source });
+        }
+    }
+    Ok(())
 }
 
-/// Writes results.json, report.html and junit.xml.
-pub(super) fn write(record: &Record, outputs: &Outputs) -> Result<Written, Error> {
+/// Writes results.json, report.html and junit.xml; one that cannot be written keeps none of the
+/// others from being so.
+pub(super) fn write(record: &Record, outputs: &Outputs) -> Result<(), Error> {
     let written = Written::paths(outputs);
-    put(&written.json, &report::json(record))?;
-    put(&written.html, &report::html(record))?;
-    put(&written.junit, &report::junit(record))?;
-    Ok(written)
+    let json = put(&written.json, &report::json(record));
+    let html = put(&written.html, &report::html(record));
+    let junit = put(&written.junit, &report::junit(record));
+    json.and(html).and(junit)
 }
 
 /// Writes beside the target, then renames.

@@ -39,6 +39,8 @@ pub struct Options {
 pub struct Finished {
     pub record: Record,
     pub written: Written,
+    /// Why not all of it could be written.
+    pub unwritten: Option<Error>,
 }
 
 /// Conducts a run and writes its results.
@@ -72,8 +74,8 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     }
     check_target(&workload, options.allow_public).await?;
     if let Err(error) = wait_for_app(&mut options, &mut app).await {
-        app.stop().await;
-        world.close().await;
+        app.stop(&mut options.stop).await;
+        world.close(&mut options.stop).await;
         return Err(error);
     }
 
@@ -84,8 +86,8 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     let endpoints = world.endpoints.clone();
     let engine = Arc::clone(&world.engine);
     let dropped = world.recorder.clone();
-    let book = world.close().await;
-    app.stop().await;
+    let book = world.close(&mut options.stop).await;
+    app.stop(&mut options.stop).await;
     drop(admin);
 
     let record = record::build(&record::Parts {
@@ -99,8 +101,8 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
         driver,
         started,
     });
-    let written = outputs::write(&record, &plan.outputs)?;
-    Ok(Finished { record, written })
+    let unwritten = outputs::write(&record, &plan.outputs).err();
+    Ok(Finished { record, written: paths, unwritten })
 }
 
 async fn start_admin(
@@ -158,8 +160,8 @@ async fn wait_for_app(options: &mut Options, app: &mut Running) -> Result<(), Er
             Error::App(format!("{target} did not answer within {}: {last}", crate::units::Span(limit)))
         }),
         how = app.ended() => Err(Error::App(format!("{how} before {target} answered"))),
-        _ = options.stop.wait_for(|stop| *stop != Stop::No) => {
-            Err(Error::App(format!("interrupted while waiting for {target}")))
+        () = Stop::Soon.wished(&mut options.stop) => {
+            Err(Error::Interrupted(format!("interrupted while waiting for {target}; nothing was run")))
         }
     }
 }

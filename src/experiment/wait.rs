@@ -48,6 +48,11 @@ impl Target {
                 path: path.to_owned(),
             });
         }
+        if text.starts_with("https://") {
+            return Err(format!(
+                "`{text}`: only http is asked; write host:port to wait for a port"
+            ));
+        }
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().map_err(|_| wrong())?;
         let host = if host.is_empty() { "127.0.0.1" } else { host };
@@ -121,6 +126,7 @@ mod tests {
         let url = Target::Url { host: "app".into(), port: 8000, path: "/healthz".into() };
         assert_eq!(Target::parse("http://app:8000/healthz"), Ok(url));
         assert!(Target::parse("soon").unwrap_err().contains("host:port"));
+        assert!(Target::parse("https://app/").unwrap_err().contains("only http"));
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Address, Book, Error, variables};
+use super::{Address, Book, Error, Stop, variables};
 use crate::admin::{Control, DependencyStatus, Metrics};
 use crate::config::plan::{Dependency, Plan, Upstream};
 use crate::dialect;
@@ -86,13 +86,6 @@ impl World {
             engine.limit_affected(share);
         }
         let metrics = Arc::new(Metrics::default());
-        let book =
-            Book::open(setup.ledger, Arc::clone(&metrics), setup.journal).map_err(|source| {
-                let path = setup.journal.map(|path| path.display().to_string()).unwrap_or_default();
-                Error::Write { path, source }
-            })?;
-        let book = Arc::new(book);
-
         let mut sims = Vec::new();
         let mut listeners = Vec::new();
         for dependency in &plan.dependencies {
@@ -116,6 +109,13 @@ impl World {
         )
         .await
         .map_err(|error| Error::Listen(error.to_string()))?;
+        // Only now: a run that cannot listen leaves the journal of the one before it alone.
+        let book =
+            Book::open(setup.ledger, Arc::clone(&metrics), setup.journal).map_err(|source| {
+                let path = setup.journal.map(|path| path.display().to_string()).unwrap_or_default();
+                Error::Write { path, source }
+            })?;
+        let book = Arc::new(book);
         let endpoints =
             plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
         let (end, ended) = watch::channel(false);
@@ -176,10 +176,14 @@ impl World {
         })
     }
 
-    /// Shuts the proxy and closes the books; what was observed is all in them afterwards.
-    pub async fn close(self) -> Arc<Book> {
+    /// Shuts the proxy, at once when that is wished, and closes the books; what was observed is all
+    /// in them afterwards.
+    pub async fn close(self, stop: &mut watch::Receiver<Stop>) -> Arc<Book> {
         self.engine.disarm_all();
-        self.proxy.drain(DRAIN).await;
+        tokio::select! {
+            _ = self.proxy.drain(DRAIN) => {}
+            () = Stop::Now.wished(stop) => {}
+        }
         let _ = self.end.send(true);
         let _ = self.collector.await;
         self.book

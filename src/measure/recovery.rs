@@ -50,7 +50,7 @@ pub fn assess(ledger: &Ledger, rule: &Rule, phase: usize) -> Assessed {
     };
     if after.seconds() < 1.0 {
         let note = follower(ledger, phase).map_or_else(
-            || format!("the run ended with `{}`; give it a phase without faults after it", fault.name),
+            || format!("the run ended with `{}` or right after it; give it a phase without faults after it", fault.name),
             |next| {
                 let name = &fault.name;
                 format!("`{next}` arms other faults right after `{name}`; put a phase without faults between them")
@@ -103,11 +103,13 @@ pub fn recovered_by(ledger: &Ledger, rule: &Rule, phase: usize, now: Duration) -
     let since = ledger.phases()[phase].span.to;
     // Requests of the last moments are still on their way; only the quick ones have ended.
     let settled = now.saturating_sub(Duration::from_secs_f64(baseline.usual_latency));
-    if settled <= since {
+    // Whole seconds: a part of one must not pass for it.
+    let whole = Duration::from_secs(settled.saturating_sub(since).as_secs());
+    if whole.is_zero() {
         return false;
     }
     let hold = rule.hold.unwrap_or(signal::HOLD);
-    let span = Span::new(since, settled);
+    let span = Span::new(since, since + whole);
     let course = Course::of(ledger, &baseline, span, hold);
     course.find_held(baseline.arrivals_per_second)
 }

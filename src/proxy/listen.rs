@@ -57,6 +57,7 @@ pub(super) async fn accept(
     let mut connections = JoinSet::new();
     let mut changes = dependency.engine.changes();
     let mut listener = Some(listener);
+    let mut starved = false;
     loop {
         let refused = dependency.engine.demand_at(dependency.gate).refuse;
         if refused && listener.take().is_some() {
@@ -68,11 +69,15 @@ pub(super) async fn accept(
         tokio::select! {
             accepted = next(listener.as_ref(), refused) => match accepted {
                 Ok(Some(stream)) => {
+                    starved = false;
                     connections.spawn(serve(Stream::Tcp(stream), Arc::clone(&dependency)));
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(dependency = %dependency.name, %error, "cannot accept");
+                    // Once, not at every try.
+                    if !std::mem::replace(&mut starved, true) {
+                        tracing::warn!(dependency = %dependency.name, %error, "cannot accept connections for now");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             },

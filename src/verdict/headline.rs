@@ -80,7 +80,12 @@ fn users(record: &Record, phase: &Phase) -> String {
             "In {name}, all {requests} requests succeeded, but the first token took up to {now} for 95 % of them ({then} before)"
         );
     }
-    let unnoticed = if phase.faults.is_empty() { "" } else { "; users did not notice the fault" };
+    let acted = |name: &String| record.faults.iter().any(|it| it.name == *name && it.hit > 0);
+    let unnoticed = match (phase.faults.is_empty(), phase.faults.iter().any(acted)) {
+        (true, _) => "",
+        (false, true) => "; users did not notice the fault",
+        (false, false) => "; no fault acted",
+    };
     format!("In {name}, all {requests} requests succeeded{unnoticed}")
 }
 

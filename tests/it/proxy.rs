@@ -2,7 +2,7 @@
 
 mod ends;
 mod faults;
-mod kit;
+pub(crate) mod kit;
 mod many;
 mod passing;
 mod refuse;

@@ -43,29 +43,29 @@ impl Raw {
             .collect()
     }
 
-    fn parse(bytes: &[u8]) -> Self {
-        let end = memchr::memmem::find(bytes, b"\r\n\r\n").expect("a head");
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    /// None when it is not whole.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = memchr::memmem::find(bytes, b"\r\n\r\n")?;
+        let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
         let mut raw = Self { status, head, body: bytes[end + 4..].to_vec() };
         if raw.header("transfer-encoding") == Some("chunked") {
-            raw.body = dechunk(&raw.body);
+            raw.body = dechunk(&raw.body)?;
         }
-        raw
+        Some(raw)
     }
 }
 
-fn dechunk(mut rest: &[u8]) -> Vec<u8> {
+fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let line = memchr::memmem::find(rest, b"\r\n").expect("a chunk's size");
-        let size = std::str::from_utf8(&rest[..line]).unwrap();
-        let size = usize::from_str_radix(size, 16).unwrap();
+        let line = memchr::memmem::find(rest, b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
         if size == 0 {
-            return body;
+            return Some(body);
         }
-        body.extend_from_slice(&rest[line + 2..line + 2 + size]);
-        rest = &rest[line + 4 + size..];
+        body.extend_from_slice(rest.get(line + 2..line + 2 + size)?);
+        rest = rest.get(line + 4 + size..)?;
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) async fn connect_with(
 pub(crate) async fn finish(mut stream: TcpStream) -> Raw {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
-    Raw::parse(&bytes)
+    Raw::parse(&bytes).expect("a whole answer")
 }
 
 /// Waits for a state that must come, without knowing when.

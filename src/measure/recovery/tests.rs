@@ -182,6 +182,23 @@ fn a_live_run_ends_only_after_the_whole_hold_time() {
 }
 
 #[test]
+fn a_part_of_a_second_does_not_pass_for_the_hold_time() {
+    let rule = Rule { hold: Some(Duration::from_secs(1)), ..Rule::default() };
+    let by = |now: f64| {
+        let mut live =
+            phased(&[("baseline", 20.0, &[]), ("storm", 20.0, &["f"]), ("recovery", 40.0, &[])]);
+        for number in 0..(now * 50.0) as u32 {
+            let at = f64::from(number) / 50.0;
+            let fails = (20.0..40.0).contains(&at);
+            let outcome = if fails { Outcome::Http5xx } else { Outcome::Ok };
+            add_sample(&mut live, sample(at, 0.01, outcome));
+        }
+        recovered_by(&live, &rule, 1, secs(now))
+    };
+    assert!(!by(40.9) && by(41.1));
+}
+
+#[test]
 fn requests_that_hang_until_the_end_are_not_well() {
     let mut ledger =
         phased(&[("baseline", 20.0, &[]), ("storm", 20.0, &["f"]), ("recovery", 40.0, &[])]);

@@ -21,21 +21,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Long enough for anything that should happen at once, on a busy machine.
-pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Waits, but not for ever.
-pub(super) async fn soon<F: Future>(future: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(SOON, future).await.expect("it takes too long")
 }
 
 /// An upstream: what it does with each connection is up to the test.
-pub(super) struct Upstream {
-    pub(super) address: SocketAddr,
-    pub(super) connections: Arc<AtomicUsize>,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
-    pub(super) async fn start<F, Fut>(serve: F) -> Self
+    pub(crate) async fn start<F, Fut>(serve: F) -> Self
     where
         F: Fn(Peer) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -56,7 +56,7 @@ impl Upstream {
     }
 
     /// Answers every request with the same bytes.
-    pub(super) async fn answering(answer: &'static [u8]) -> Self {
+    pub(crate) async fn answering(answer: &'static [u8]) -> Self {
         Self::start(move |mut peer| async move {
             while peer.message().await.is_some() {
                 peer.write(answer).await;
@@ -65,39 +65,39 @@ impl Upstream {
         .await
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
 /// One side of a raw connection, with the bytes that were read and not taken yet.
-pub(super) struct Peer {
-    pub(super) stream: TcpStream,
-    pub(super) buffer: Vec<u8>,
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
-    pub(super) async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self::new(stream)
     }
 
-    pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Reads more; false at the end.
-    pub(super) async fn more(&mut self) -> io::Result<bool> {
+    pub(crate) async fn more(&mut self) -> io::Result<bool> {
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 
     /// Bytes up to and with a mark; None when the connection ends before.
-    pub(super) async fn until(&mut self, mark: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) async fn until(&mut self, mark: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = memchr::memmem::find(&self.buffer, mark) {
                 return Some(self.buffer.drain(..at + mark.len()).collect());
@@ -117,7 +117,7 @@ impl Peer {
 
     /// A whole message by its own framing: its head and its body (chunks joined, trailers behind a
     /// blank line). None when the connection has ended before it.
-    pub(super) async fn message(&mut self) -> Option<(String, Vec<u8>)> {
+    pub(crate) async fn message(&mut self) -> Option<(String, Vec<u8>)> {
         let head = String::from_utf8(self.until(b"\r\n\r\n").await?).unwrap();
         let lower = head.to_lowercase();
         let mut body = Vec::new();
@@ -142,7 +142,7 @@ impl Peer {
     }
 
     /// Everything until the connection ends, and how it ends.
-    pub(super) async fn rest(&mut self) -> (String, io::Result<()>) {
+    pub(crate) async fn rest(&mut self) -> (String, io::Result<()>) {
         let ended = loop {
             match self.more().await {
                 Ok(true) => {}
@@ -155,33 +155,33 @@ impl Peer {
 }
 
 /// Sends one request on a connection of its own and reads all that comes back.
-pub(super) async fn ask(address: SocketAddr, request: &str) -> (String, io::Result<()>) {
+pub(crate) async fn ask(address: SocketAddr, request: &str) -> (String, io::Result<()>) {
     let mut peer = Peer::connect(address).await;
     peer.write(request).await;
     soon(peer.rest()).await
 }
 
 /// A proxy in front of one dependency named `llm`, with one fault named `test`.
-pub(super) struct Bench {
-    pub(super) address: SocketAddr,
-    pub(super) engine: Arc<Engine>,
-    pub(super) tap: Tap,
-    pub(super) running: Option<Running>,
+pub(crate) struct Bench {
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) tap: Tap,
+    pub(crate) running: Option<Running>,
 }
 
 impl Bench {
-    pub(super) async fn passing(upstream: SocketAddr) -> Self {
+    pub(crate) async fn passing(upstream: SocketAddr) -> Self {
         Self::start(&format!("http://{upstream}"), Script::default(), Options::default()).await
     }
 
     /// With the fault armed.
-    pub(super) async fn faulty(upstream: SocketAddr, script: Script) -> Self {
+    pub(crate) async fn faulty(upstream: SocketAddr, script: Script) -> Self {
         let bench = Self::start(&format!("http://{upstream}"), script, Options::default()).await;
         bench.arm();
         bench
     }
 
-    pub(super) async fn start(upstream: &str, script: Script, options: Options) -> Self {
+    pub(crate) async fn start(upstream: &str, script: Script, options: Options) -> Self {
         let (recorder, tap) = Recorder::channel(100_000);
         let rule = Rule {
             name: "test".into(),
@@ -208,12 +208,12 @@ impl Bench {
         Self { address, engine, tap, running: Some(running) }
     }
 
-    pub(super) fn arm(&self) {
+    pub(crate) fn arm(&self) {
         self.engine.arm("test", Arming::default()).unwrap();
     }
 
     /// The next call that was recorded.
-    pub(super) async fn call(&mut self) -> Call {
+    pub(crate) async fn call(&mut self) -> Call {
         match soon(self.tap.next()).await {
             Some(Observation::Call(call)) => *call,
             other => panic!("no call but {other:?}"),
@@ -228,7 +228,7 @@ type OnEnd = dyn Fn(&mut Orders) + Send + Sync;
 
 /// A fault that does what the test says; items are counted from 0.
 #[derive(Clone, Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     grain: Grain,
     refuses: bool,
     on_request: Option<Arc<OnRequest>>,
@@ -238,24 +238,24 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn refusing() -> Self {
+    pub(crate) fn refusing() -> Self {
         Self { refuses: true, ..Self::default() }
     }
 
-    pub(super) fn on_request(
+    pub(crate) fn on_request(
         hook: impl Fn(&mut request::Parts, &mut Orders) + Send + Sync + 'static,
     ) -> Self {
         Self { on_request: Some(Arc::new(hook)), ..Self::default() }
     }
 
-    pub(super) fn on_item(
+    pub(crate) fn on_item(
         grain: Grain,
         hook: impl Fn(usize, Item, &mut Orders) + Send + Sync + 'static,
     ) -> Self {
         Self { grain, on_item: Some(Arc::new(hook)), ..Self::default() }
     }
 
-    pub(super) fn with_heads(
+    pub(crate) fn with_heads(
         mut self,
         on_request: impl Fn(&mut request::Parts, &mut Orders) + Send + Sync + 'static,
         on_response: impl Fn(&mut response::Parts, &mut Orders) + Send + Sync + 'static,
@@ -265,7 +265,7 @@ impl Script {
         self
     }
 
-    pub(super) fn and_on_end(mut self, hook: impl Fn(&mut Orders) + Send + Sync + 'static) -> Self {
+    pub(crate) fn and_on_end(mut self, hook: impl Fn(&mut Orders) + Send + Sync + 'static) -> Self {
         self.on_end = Some(Arc::new(hook));
         self
     }

@@ -1,0 +1,11 @@
+//! The built `brownout`, run as users run it: its words, its files, its exit codes.
+
+mod app;
+mod checks;
+mod command;
+mod control;
+mod runs;
+mod secrets;
+mod signals;
+mod stops;
+mod wire;
