@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 mod demo;
+mod docs;
 mod driver;
 mod experiment_file;
 mod faults;
