@@ -104,7 +104,9 @@ pub struct DecisionLine {
     pub key: String,
     /// How many exchanges with this key came before.
     pub ordinal: u32,
+    /// The dependency that was called.
     pub dependency: Arc<str>,
+    /// The fault that was considered.
     pub fault: Arc<str>,
     /// Its `where` describes this exchange.
     pub matched: bool,

@@ -12,15 +12,21 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Record {
+    /// The version of this layout: 1. It rises only when a field changes its meaning.
     pub schema_version: u32,
     /// The version of brownout that wrote it.
     pub version: String,
+    /// The experiment's name.
     pub name: String,
+    /// What the experiment is to show, as the file says.
     pub description: Option<String>,
+    /// The seed of every decision and of the traffic.
     pub seed: u64,
     /// The generator behind the seed.
     pub algorithm: String,
+    /// The verdict of the run.
     pub verdict: Verdict,
+    /// The exit code of `brownout run`.
     pub exit_code: i32,
     /// Why the verdict is what it is, a sentence each.
     pub reasons: Vec<String>,
@@ -30,11 +36,18 @@ pub struct Record {
     pub partial: bool,
     /// When the run began, RFC 3339 UTC.
     pub started: String,
+    /// Seconds from the start of the load to its end.
     pub duration_s: f64,
+    /// The phases, in order.
     pub phases: Vec<Phase>,
+    /// The expectations, in the file's order, judged.
     pub expectations: Vec<Expected>,
+    /// The faults, in the file's order, with what became of them.
     pub faults: Vec<FaultLedger>,
+    /// Recovery after each phase with faults that is followed by one without, and after those that
+    /// expectations name.
     pub recovery: Vec<Recovery>,
+    /// Whether the driver could keep up.
     pub driver: Driver,
     /// One row a second.
     pub timeline: Vec<Second>,
@@ -42,6 +55,7 @@ pub struct Record {
     pub lanes: Vec<Lane>,
     /// Errors as users saw them.
     pub errors: Vec<UserError>,
+    /// The dependencies as configured.
     pub dependencies: Vec<DependencyInfo>,
     /// The experiment file as written (`${…}` not filled in), and its name.
     pub source: Source,
@@ -62,10 +76,12 @@ pub fn results_schema() -> schemars::Schema {
 pub enum Verdict {
     /// Stopped by a safety rule.
     Aborted,
+    /// An expectation does not hold.
     Fail,
     /// Too little happened to say.
     #[default]
     Inconclusive,
+    /// Everything expected holds.
     Pass,
 }
 
@@ -73,14 +89,19 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Phase {
+    /// Its name.
     pub name: String,
+    /// When it began, in seconds since the run began.
     pub start_s: f64,
+    /// When it ended.
     pub end_s: f64,
     /// Names of the faults armed in it.
     pub faults: Vec<String>,
     /// How the faults are set in it, in words (`flaky-llm 5 -> 40 %`).
     pub fault_text: Vec<String>,
+    /// Requests of the driver, without those that it cancelled itself.
     pub requests: u64,
+    /// Requests by outcome class, those cancelled by the driver too.
     pub outcomes: BTreeMap<String, u64>,
     /// Share (0 to 1) of counted requests that were ok; null without requests.
     pub success_rate: Option<f64>,
@@ -98,6 +119,7 @@ pub struct Phase {
     pub tokens_per_second: Option<f64>,
     /// Gaps above a second.
     pub stalls: u64,
+    /// The calls to each dependency, by their start.
     pub dependencies: BTreeMap<String, DependencyPhase>,
 }
 
@@ -105,11 +127,17 @@ pub struct Phase {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Quantiles {
+    /// The median; null with fewer than 2 values.
     pub p50: Option<f64>,
+    /// Null with fewer than 20 values.
     pub p95: Option<f64>,
+    /// Null with fewer than 100 values.
     pub p99: Option<f64>,
+    /// The largest value.
     pub max: Option<f64>,
+    /// The mean.
     pub mean: Option<f64>,
+    /// How many values there are.
     pub n: u64,
 }
 
@@ -117,12 +145,13 @@ pub struct Quantiles {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DependencyPhase {
+    /// Calls of the app.
     pub calls: u64,
-    /// Calls per driver request, over the same in the first phase (1 = as in baseline).
+    /// Calls per driver request, over the same in baseline (1 = as in baseline).
     pub retry_amplification: Option<f64>,
     /// Calls per driver request.
     pub calls_per_request: Option<f64>,
-    /// Calls that say they are retries.
+    /// Calls that repeat a failed one: by the client's own word, else by their content.
     pub retries: u64,
     /// Calls that came before an earlier answer's Retry-After had passed.
     pub retries_before_retry_after: u64,
@@ -132,6 +161,7 @@ pub struct DependencyPhase {
     pub own_errors: u64,
     /// Calls whose client went away.
     pub abandoned: u64,
+    /// Calls by the status that the app saw; `none` where it saw none.
     pub statuses: BTreeMap<String, u64>,
     /// Seconds to the answer's head.
     pub time_to_head: Quantiles,
@@ -141,9 +171,11 @@ pub struct DependencyPhase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Expected {
+    /// The sentence as written.
     pub text: String,
     /// The line in the experiment file, 0 when unknown.
     pub line: u32,
+    /// Whether it holds.
     pub verdict: Verdict,
     /// `fail` breaks the run, `warn` is only told.
     pub severity: String,
@@ -151,14 +183,17 @@ pub struct Expected {
     pub phase: Option<String>,
     /// In the unit of the limit: seconds, shares of 1, or plain numbers.
     pub observed: Option<f64>,
+    /// What it is compared with, in the same unit.
     pub limit: f64,
     /// Distance to the limit; positive is good.
     pub margin: Option<f64>,
+    /// What it rests on: requests, calls, values or users.
     pub samples: u64,
     /// How to print observed, limit and margin: `s`, `%`, `x`, `/s` or nothing.
     pub unit: String,
-    /// Observed and margin in words (`88.2 %`, `7.0 points under`).
+    /// What was observed, in words (`88.2 %`).
     pub observed_text: String,
+    /// The margin, in words (`7.0 points under`).
     pub margin_text: String,
     /// Interval of the estimate at 95 %, where there is one.
     pub interval: Option<[f64; 2]>,
@@ -170,13 +205,19 @@ pub struct Expected {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FaultLedger {
+    /// Its name in the file.
     pub name: String,
+    /// What it targets, as the file names it.
     pub target: String,
     /// Its effects (`latency`, `rate_limit`).
     pub effects: Vec<String>,
+    /// Calls to its targets while it was armed.
     pub armed: u64,
+    /// Of those, the ones that its `where` describes.
     pub matched: u64,
+    /// Of those, the ones that its `percent` chose.
     pub selected: u64,
+    /// Of those, the ones on which an effect acted.
     pub hit: u64,
     /// Chosen requests on which it could not act.
     pub impossible: u64,
@@ -216,6 +257,7 @@ pub struct Recovery {
 pub struct Driver {
     /// Issue minus intended start, 99th percentile, in milliseconds.
     pub lag_p99_ms: Option<f64>,
+    /// The largest lag, in milliseconds.
     pub lag_max_ms: Option<f64>,
     /// Requests never sent since too many were in flight.
     pub shed: u64,
@@ -245,15 +287,19 @@ pub struct Second {
     pub in_flight: u64,
     /// Quantiles of the requests that started here; with few of them, of up to 10 s back.
     pub ttft_p50: Option<f64>,
+    /// As `ttft_p50`.
     pub ttft_p95: Option<f64>,
+    /// As `ttft_p50`.
     pub ttft_p99: Option<f64>,
+    /// As `ttft_p50`, of the latency.
     pub latency_p50: Option<f64>,
+    /// As `latency_p50`.
     pub latency_p95: Option<f64>,
     /// Content-bearing events that came here.
     pub tokens: u64,
-    /// Calls per dependency.
+    /// Calls to each dependency that began here.
     pub calls: BTreeMap<String, u64>,
-    /// Calls per answer relative to the first phase, over a window of 5 s, worst dependency.
+    /// Calls per request over the same in baseline, over a window of 5 s, worst dependency.
     pub amplification: Option<f64>,
 }
 
@@ -261,8 +307,9 @@ pub struct Second {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Lane {
+    /// Which one.
     pub dependency: String,
-    /// At most a few thousand; the rest is thinned out evenly.
+    /// What happened there: at most a few thousand; the rest is thinned out evenly.
     pub ticks: Vec<Tick>,
 }
 
@@ -270,9 +317,11 @@ pub struct Lane {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Tick {
+    /// When, in seconds since the run began.
     pub at_s: f64,
     /// The fault's name; null for an error that no fault caused.
     pub fault: Option<String>,
+    /// The status that the app saw, if any.
     pub status: Option<u16>,
 }
 
@@ -280,11 +329,15 @@ pub struct Tick {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UserError {
+    /// The phase in which the user asked.
     pub phase: String,
+    /// The outcome class.
     pub outcome: String,
+    /// The app's status, if it gave one.
     pub status: Option<u16>,
-    /// The text the app gave, shortened.
+    /// The text the app gave, shortened, with what looks like a key removed.
     pub message: String,
+    /// How many requests ended so.
     pub count: u64,
     /// Whether a fault was acting on a dependency during these requests.
     pub during_fault: bool,
@@ -294,11 +347,15 @@ pub struct UserError {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DependencyInfo {
+    /// Its name in the file.
     pub name: String,
+    /// Its kind: `openai`, `qdrant` and so on.
     pub kind: String,
+    /// Where brownout listened for it.
     pub listen: String,
     /// The upstream's origin, or `simulator`.
     pub upstream: String,
+    /// Calls of the app over the whole run.
     pub calls: u64,
 }
 
@@ -306,7 +363,9 @@ pub struct DependencyInfo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Source {
+    /// The file's name.
     pub file: String,
+    /// Its text.
     pub text: String,
 }
 

@@ -106,27 +106,28 @@ pub(in crate::config) enum Simulate {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct SimulateOptions {
-    /// A preset of the numbers below.
+    /// A preset of the numbers below. Default small.
     #[serde(default)]
     #[schemars(schema_with = "json::sim_model")]
     pub(in crate::config) model: Option<String>,
-    /// Tokens per second of one answer.
+    /// Tokens per second of one answer, above 0.
     pub(in crate::config) tokens_per_second: Option<f64>,
     /// Time to the first token.
     pub(in crate::config) time_to_first_token: Option<Span>,
-    /// Requests worked on at once; more wait in line.
+    /// Requests worked on at once, from 1; more wait in line.
     pub(in crate::config) slots: Option<u64>,
     /// Requests that may wait in line; more are turned away.
     pub(in crate::config) queue_limit: Option<u64>,
     /// Tokens of an answer when the request does not say: `120`, `80..200`.
     pub(in crate::config) answer_tokens: Option<Count>,
-    /// Documents that a vector store holds from the start.
+    /// Documents that a vector store holds from the start, in the collection `documents`: up to
+    /// 1000000. Default 200.
     pub(in crate::config) documents: Option<u64>,
-    /// Length of an embedding.
+    /// Length of an embedding, 1 to 16384. Default 1536.
     pub(in crate::config) dimensions: Option<u64>,
     /// Time of an embedding or a search.
     pub(in crate::config) latency: Option<Span>,
-    /// A rate limit of the simulated provider's own.
+    /// A rate limit of the simulated provider's own, from 1. Default none.
     pub(in crate::config) requests_per_minute: Option<u32>,
 }
 

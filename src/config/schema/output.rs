@@ -20,7 +20,8 @@ pub(in crate::config) struct Outputs {
     pub(in crate::config) junit: Option<String>,
     /// A line for each decision. Default decisions.jsonl.
     pub(in crate::config) decisions: Option<String>,
-    /// Where `/metrics` is served during a run: 127.0.0.1:9464.
+    /// Where the admin API with `/metrics` is served during a run: `9464` or `127.0.0.1:9464`.
+    /// `--admin` takes its place.
     pub(in crate::config) prometheus: Option<String>,
     /// Not built yet: ignored, with a warning.
     #[schemars(with = "Option<json::Anything>")]

@@ -16,11 +16,13 @@ use crate::units::{Percent, Span};
 pub(in crate::config) struct Safety {
     /// Sentences (`success_rate < 50% for 15s`) or probes of the app; any of them stops the run.
     pub(in crate::config) abort_when: Option<Vec<AbortWhen>>,
-    /// Never touch more than this share of a dependency's requests.
+    /// Never touch more than this share of a dependency's requests, over 30 s. Default: no limit.
     pub(in crate::config) max_affected: Option<Percent>,
-    /// Stop after this time in any case.
+    /// Stop a run after this time in any case; the longest time for which `serve` lets a caller arm a
+    /// fault. Default: no limit.
     pub(in crate::config) max_duration: Option<Span>,
-    /// No word from the controller for this long: every fault goes off.
+    /// For `serve`: whoever armed a fault by the admin API must be heard again within this time, or
+    /// every fault goes off. Default: none.
     pub(in crate::config) heartbeat: Option<Span>,
 }
 
@@ -47,9 +49,9 @@ pub(in crate::config) struct Probe {
     /// The URL.
     #[schemars(required)]
     pub(in crate::config) http: Option<String>,
-    /// The status of a healthy app. Default 200.
+    /// The status of a healthy app, 100 to 599. Default 200.
     pub(in crate::config) expect_status: Option<u16>,
-    /// How often. Default 5s.
+    /// How often, from 100ms. Default 5s.
     pub(in crate::config) every: Option<Span>,
     /// Failures in a row that stop the run. Default 3.
     pub(in crate::config) failures: Option<u32>,

@@ -20,15 +20,19 @@ pub(in crate::config) struct Workload {
     /// The app's URL; `request.path` is joined to it.
     #[schemars(required)]
     pub(in crate::config) app: Option<String>,
-    /// The request to send. Left out: POST with `{"message": "${prompt.text}"}`.
+    /// The request to send. Left out: POST with `{"message": "${prompt.text}", "user": "${user.id}",
+    /// "session": "${session.id}"}`, or in the shape of the API that the app's path names
+    /// (`…/chat/completions`, `…/v1/messages`, `…/v1/responses`).
     pub(in crate::config) request: Option<Request>,
     /// How the app's answer is read.
     pub(in crate::config) answer: Option<Answer>,
     /// What is asked. Left out: the preset `chat`.
     pub(in crate::config) prompts: Option<Prompts>,
-    /// Open model: requests come at this rate whatever the app does, as real users do.
+    /// Open model: requests come at this rate whatever the app does, as real users do: `5/s`,
+    /// `120/min`, up to 100000/s.
     pub(in crate::config) arrival_rate: Option<ArrivalRate>,
-    /// Closed model: this many users, each waits for its answer before it asks again.
+    /// Closed model: this many users, each waits for its answer before it asks again. Not together
+    /// with `arrival_rate`.
     pub(in crate::config) users: Option<u64>,
     /// How a user's requests follow each other.
     pub(in crate::config) sessions: Option<Sessions>,
@@ -36,11 +40,11 @@ pub(in crate::config) struct Workload {
     pub(in crate::config) duration: Option<Span>,
     /// A user gives up here (default 60s); counted as a timeout.
     pub(in crate::config) timeout: Option<Span>,
-    /// A user gives up when nothing has come by then.
+    /// A user gives up when no content has come by then. Default: `timeout`.
     pub(in crate::config) first_token_timeout: Option<Span>,
     /// Beyond this many requests at once, arrivals are shed (and counted). Default 1000.
     pub(in crate::config) max_in_flight: Option<u64>,
-    /// What counts as a good answer, for `goodput`.
+    /// What counts as a good answer, for `goodput`; only one that is ok does.
     pub(in crate::config) good: Option<Good>,
 }
 
@@ -50,11 +54,12 @@ pub(in crate::config) struct Workload {
 pub(in crate::config) struct Request {
     /// Default POST.
     pub(in crate::config) method: Option<String>,
-    /// Joined to the app's URL.
+    /// Put below the path of the app's URL: `/chat`, or `?key=value`.
     pub(in crate::config) path: Option<String>,
-    /// Headers; `${prompt.text}`, `${user.id}`, `${session.id}`, `${turn}` are filled in.
+    /// Headers; the placeholders of `body` are filled in, but `${history}`.
     pub(in crate::config) headers: Option<Named<String>>,
-    /// JSON; `${prompt.text}`, `${user.id}`, `${session.id}`, `${turn}`, `${history}` are filled in.
+    /// JSON; `${prompt.text}` and other fields of the prompt, `${user.id}`, `${session.id}`, `${turn}`,
+    /// `${request.id}` and `${history}` are filled in.
     #[schemars(with = "Option<json::Anything>")]
     pub(in crate::config) body: Option<serde_json::Value>,
 }
@@ -65,11 +70,14 @@ pub(in crate::config) struct Request {
 pub(in crate::config) struct Answer {
     /// The answer's shape. Left out: by its content type.
     pub(in crate::config) stream: Option<Stream>,
-    /// JSONPath of the text in each event, or in the whole answer: `$.delta`.
+    /// JSONPath of the text in each event, or in the whole answer: `$.delta`. Left out: the text of the
+    /// usual chat APIs is found.
     pub(in crate::config) text: Option<String>,
-    /// What ends a stream: `"[DONE]"` (a payload), `event done`, `$.done` (JSONPath), or `none`.
+    /// What ends a stream: `"[DONE]"` (a payload), `event done`, `$.done` (JSONPath), or `none`. Left
+    /// out: what the usual chat APIs send.
     pub(in crate::config) end: Option<String>,
-    /// JSONPath of an error inside a good status: `$.error`.
+    /// JSONPath of an error inside a good status: `$.error`. `event: error` and a top-level `error`
+    /// count without it.
     pub(in crate::config) error: Option<String>,
     /// JSONPath by which the app says that an answer stands in for the real one: `$.fallback`.
     pub(in crate::config) fallback: Option<String>,
@@ -95,7 +103,7 @@ pub(in crate::config) enum Stream {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Prompts {
-    /// A JSONL file beside this one: an object with `text`, or a string, a line.
+    /// A JSONL file beside this one, up to 64 MiB: an object with `text`, or a string, a line.
     pub(in crate::config) file: Option<String>,
     /// A built-in set.
     #[serde(default)]
@@ -209,8 +217,8 @@ pub(in crate::config) struct Sessions {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Good {
-    /// Its first token comes within this time.
+    /// Its first token comes within this time. Default: no limit.
     pub(in crate::config) ttft: Option<Span>,
-    /// It ends within this time.
+    /// It ends within this time, from its intended start. Default: no limit.
     pub(in crate::config) latency: Option<Span>,
 }
