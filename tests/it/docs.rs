@@ -170,7 +170,9 @@ impl<'a> Rows<'a> {
             if in_fault.is_some_and(|key| EffectSpecs::NAMES.contains(&key)) {
                 continue;
             }
-            let about = one_line(property["description"].as_str().unwrap_or_default());
+            // A way of a choice (`constant: { value: 1s }`) is described around its only key.
+            let about = property["description"].as_str().or(object["description"].as_str());
+            let about = one_line(about.unwrap_or_default());
             assert!(about.len() > 3, "`{path}` has no description; give its field a doc comment");
             let choices = self.choices(property);
             let _ = writeln!(self.table, "| `{path}` | {}{choices} |", cell(&about));
