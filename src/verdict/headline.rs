@@ -144,6 +144,7 @@ fn early(phase: &Phase) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::record::FaultLedger;
     use crate::measure::record::{DependencyPhase, Quantiles};
 
     fn storm() -> Record {
@@ -210,6 +211,8 @@ mod tests {
         let mut record = storm();
         record.phases[1].success_rate = Some(1.0);
         record.recovery.clear();
+        assert_eq!(headline(&record), "In storm, all 125 requests succeeded; no fault acted.");
+        record.faults = vec![FaultLedger { name: "f".into(), hit: 40, ..FaultLedger::default() }];
         assert_eq!(
             headline(&record),
             "In storm, all 125 requests succeeded; users did not notice the fault."
