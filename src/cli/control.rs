@@ -32,7 +32,7 @@ pub(crate) fn arm(args: &ArmArgs) -> Result<u8, Failed> {
 pub(crate) fn disarm(args: &DisarmArgs) -> Result<u8, Failed> {
     let path = format!("/v1/faults/{}/disarm", escaped(&args.fault));
     let fault: FaultStatus = read(&call(args.admin.admin, Method::POST, &path, None)?)?;
-    terminal::out(&format!("disarmed {} · it hit {} exchanges\n", fault.name, fault.tally.hit))?;
+    terminal::out(&format!("disarmed {} · it hit {}\n", fault.name, exchanges(fault.tally.hit)))?;
     Ok(exit::PASS)
 }
 
@@ -99,6 +99,11 @@ fn call(
 fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
     serde_json::from_slice(body)
         .map_err(|error| Failed::run(format!("the admin API's answer cannot be read: {error}")))
+}
+
+fn exchanges(count: u64) -> String {
+    let word = if count == 1 { "exchange" } else { "exchanges" };
+    format!("{count} {word}")
 }
 
 /// A fault's name as part of a path.

@@ -3,8 +3,10 @@
 use super::args::{OutArgs, RunArgs};
 use super::{Failed, exit, inputs, progress, signals, terminal};
 use crate::config::plan::Plan;
+use crate::config::setting_shown;
 use crate::dice::Dice;
 use crate::experiment::{self, App, Finished, Options, Ports, Progress, Target};
+use crate::load::without_keys;
 use crate::report;
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8, Failed> {
@@ -109,22 +111,23 @@ pub(crate) fn exit_code(finished: &Finished) -> u8 {
     u8::try_from(finished.record.exit_code).unwrap_or(exit::COULD_NOT_RUN)
 }
 
+/// The command that makes this run again; keys in it are left out, since reports are shown around.
 fn reproduce(args: &RunArgs, plan: &Plan, seed: u64) -> String {
     let mut command = format!("brownout run {} --seed {seed}", quoted(&plan.source_name));
     if let Some(profile) = &args.file.profile {
         command.push_str(&format!(" --profile {}", quoted(profile)));
     }
     for set in &args.file.sets {
-        command.push_str(&format!(" --set {}", quoted(set)));
+        command.push_str(&format!(" --set {}", quoted(&setting_shown(set))));
     }
     if let Some(exec) = &args.exec {
-        command.push_str(&format!(" --exec {}", quoted(exec)));
+        command.push_str(&format!(" --exec {}", quoted(&without_keys(exec))));
     }
     if let Some(wait) = &args.wait_for {
         command.push_str(&format!(" --wait-for {}", quoted(wait)));
     }
     if let Some(app) = &args.app {
-        command.push_str(&format!(" --app {}", quoted(app)));
+        command.push_str(&format!(" --app {}", quoted(&without_keys(app))));
     }
     command
 }

@@ -21,5 +21,7 @@ mod words;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, Spot};
 pub use self::load::{Loaded, Options, load, load_file};
+#[cfg(feature = "cli")]
+pub(crate) use self::mask::setting_shown;
 pub use self::schema::{schema_json, schema_text};
 pub use self::vars::Environment;

@@ -1,6 +1,7 @@
 //! Lays one tree over another: `--profile NAME` and `--set a.b.c=value`.
 
 use super::diagnostic::{Collector, Mistake, nearest};
+use super::mask::setting_shown;
 use super::place::{Place, SourceKind, Sources};
 use super::tree::{Entry, Node, Value, parse};
 
@@ -63,12 +64,12 @@ fn no_such_phase(name: &str, place: Place, phases: &[Node]) -> Mistake {
 
 /// Carries out `--set a.b.c=value`.
 pub(super) fn set(root: &mut Node, text: &str, sources: &mut Sources, found: &mut Collector) {
-    let name = format!("--set {text}");
+    let name = format!("--set {}", setting_shown(text));
     let Some((path, value)) = text.split_once('=') else {
         let source = sources.add(&name, text, SourceKind::Setting);
         let place = sources.at_offset(source, 0);
         found.error(
-            Mistake::at(place, format!("`--set {text}` lacks a value"))
+            Mistake::at(place, format!("`{name}` lacks a value"))
                 .label("write --set faults.storm.percent=50"),
         );
         return;

@@ -21,13 +21,38 @@ pub(crate) fn shown(text: &str) -> Arc<str> {
         if !line.is_empty() {
             line.push(' ');
         }
-        redact_word(word, after_secret_name, &mut line);
+        redact_word(word, after_secret_name, is_opaque, &mut line);
         after_secret_name = names_a_secret(word);
     }
     if line.chars().count() > MAX_CHARS {
         line = line.chars().take(MAX_CHARS - 1).chain(['…']).collect();
     }
     line.into()
+}
+
+/// The same text, with nothing in it that is surely a key: `sk-…`, `api_key=…`, `//user:word@`.
+pub fn without_keys(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut after_secret_name = false;
+    for piece in text.split_inclusive(char::is_whitespace) {
+        let word = piece.trim_end();
+        let (start, rest) = match user_info(word) {
+            Some((from, to)) => (format!("{}…", &word[..from]), &word[to..]),
+            None => (String::new(), word),
+        };
+        shown.push_str(&start);
+        redact_word(rest, after_secret_name, |_| false, &mut shown);
+        shown.push_str(&piece[word.len()..]);
+        after_secret_name = names_a_secret(word);
+    }
+    shown
+}
+
+/// Where `user:password` stands in a URL.
+fn user_info(word: &str) -> Option<(usize, usize)> {
+    let from = word.find("://")? + 3;
+    let authority = word[from..].split(['/', '?', '#']).next()?;
+    Some((from, from + authority.rfind('@')?))
 }
 
 /// The message of an error body: the usual JSON fields, a page's title, or the text itself.
@@ -80,7 +105,7 @@ fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["apikey", "token", "secret", "password", "authorization", "accesskey", "xapikey"]
         .iter()
-        .any(|secret| name.ends_with(secret))
+        .any(|secret| name.ends_with(secret) && !name.ends_with("firsttoken"))
 }
 
 /// Beginnings of keys, whatever follows.
@@ -113,7 +138,7 @@ const KEY_STARTS: &[&str] = &[
 const OPAQUE_LENGTH: usize = 24;
 
 /// Writes a word, with what looks like a key left out.
-fn redact_word(word: &str, secret: bool, out: &mut String) {
+fn redact_word(word: &str, secret: bool, is_opaque: fn(&str) -> bool, out: &mut String) {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '~' | '*');
     let mut rest = word;
     let mut secret = secret;
@@ -174,6 +199,21 @@ mod tests {
             ("maximum 8192 tokens, got 9000", "maximum 8192 tokens, got 9000"),
         ] {
             assert_eq!(&*shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn commands_are_kept_but_for_keys() {
+        for (text, expected) in [
+            (
+                "OPENAI_API_KEY=sk-abc123XYZ  uvicorn app:app",
+                "OPENAI_API_KEY=sk-…  uvicorn app:app",
+            ),
+            ("MY_TOKEN=abcd1234 ./start --db x://u:pw@h/db", "MY_TOKEN=… ./start --db x://…@h/db"),
+            ("curl -H 'authorization: Bearer abcd1234'", "curl -H 'authorization: Bearer …'"),
+            ("python3 my_long_application_module_2.py", "python3 my_long_application_module_2.py"),
+        ] {
+            assert_eq!(without_keys(text), expected);
         }
     }
 

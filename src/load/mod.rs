@@ -9,3 +9,4 @@ mod refusal;
 mod shape;
 
 pub use self::driver::{Driver, Error, Handle};
+pub use self::error_text::without_keys;

@@ -47,6 +47,7 @@ impl App {
         let state = Arc::new(Inside { llm, ..Inside::default() });
         let router = Router::new()
             .route("/chat", any(chat))
+            .route("/echo", any(echo))
             .route("/healthz", any(health))
             .with_state(Arc::clone(&state));
         Self { server: Server::start(local(), router).await.unwrap(), state }
@@ -76,6 +77,19 @@ async fn chat(State(app): State<Arc<Inside>>, body: String) -> (StatusCode, axum
             (StatusCode::OK, axum::Json(json!({ "answer": text })))
         }
         _ => (StatusCode::BAD_GATEWAY, axum::Json(json!({ "error": "the model failed" }))),
+    }
+}
+
+/// An app that tells everything when its model fails.
+async fn echo(
+    State(app): State<Arc<Inside>>,
+    headers: axum::http::HeaderMap,
+    body: String,
+) -> (StatusCode, String) {
+    let (status, axum::Json(answer)) = chat(State(app), body.clone()).await;
+    match status {
+        StatusCode::OK => (status, answer.to_string()),
+        _ => (status, format!("wrong api key {KEY} {headers:?} {body}")),
     }
 }
 

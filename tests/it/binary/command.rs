@@ -99,17 +99,22 @@ impl Started {
 
     /// Waits until this stands on stderr.
     pub(crate) async fn hear(&mut self, words: &str) {
+        self.heard_after(words).await;
+    }
+
+    /// Waits until this stands on stderr, and gives what follows it on its line.
+    pub(crate) async fn heard_after(&mut self, words: &str) -> String {
         let listening = async {
             while let Some(line) = self.err.next_line().await.unwrap() {
                 self.heard.push_str(&line);
                 self.heard.push('\n');
-                if line.contains(words) {
-                    return;
+                if let Some((_, after)) = line.split_once(words) {
+                    return after.to_owned();
                 }
             }
             panic!("it never said `{words}`:\n{}", self.heard);
         };
-        tokio::time::timeout(PATIENCE, listening).await.expect("silence");
+        tokio::time::timeout(PATIENCE, listening).await.expect("silence")
     }
 
     pub(crate) async fn ended(mut self) -> Ended {
