@@ -321,8 +321,10 @@ fn outcomes(record: &Record) -> String {
             *sums.entry(outcome).or_default() += n;
         }
     }
+    // What the driver called off at the end was no user's experience.
+    let untold = ["ok", "cancelled_by_driver"];
     let mut all: Vec<(&str, u64)> =
-        sums.into_iter().filter(|(outcome, n)| *outcome != "ok" && *n > 0).collect();
+        sums.into_iter().filter(|(outcome, n)| !untold.contains(outcome) && *n > 0).collect();
     all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     let words: Vec<String> =
         all.iter().map(|(outcome, n)| format!("{} × {outcome}", numbers::count(*n))).collect();
