@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -76,8 +76,20 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/heartbeat", post(heartbeat))
         .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such path; see `GET /`"))
         .layer(middleware::from_fn_with_state(Arc::clone(&control), hear))
+        .layer(middleware::from_fn_with_state(Arc::clone(&control), may_steer))
         .layer(middleware::from_fn(same_site))
         .with_state(control)
+}
+
+/// Where callers can only look, nothing is armed or disarmed.
+async fn may_steer(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
+    if !control.steering && request.method() != Method::GET {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "beyond loopback the admin API of a run only tells; steer it at a loopback address: `--admin 127.0.0.1:8474`",
+        );
+    }
+    next.run(request).await
 }
 
 /// Every call to `/v1` is a sign of life of whoever steers.

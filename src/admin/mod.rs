@@ -31,6 +31,8 @@ pub struct Control {
     pub lease: Option<Duration>,
     /// The longest a caller may arm a fault for.
     pub longest: Option<Duration>,
+    /// Callers may arm and disarm; else they can only look.
+    pub steering: bool,
     /// Whoever arms faults here must be heard again within this time, or everything is disarmed.
     pub heartbeat: Option<Duration>,
     /// When a caller of `/v1` was last heard; none while nobody has armed anything here.
@@ -114,6 +116,7 @@ mod tests {
             dependencies: Vec::new(),
             lease: None,
             longest: None,
+            steering: true,
             heartbeat: Some(heartbeat),
             heard: Mutex::new(None),
         }

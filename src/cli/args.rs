@@ -169,7 +169,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "URL", env = "BROWNOUT_APP")]
     pub(crate) app: Option<String>,
 
-    /// Serve the admin API here during the run (port 0 picks one; loopback unless you say otherwise).
+    /// Serve the admin API here during the run (port 0 picks one; beyond loopback it only tells).
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
 

@@ -33,6 +33,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
         })?;
     }
     terminal::runtime()?.block_on(async {
+        // Before anybody is told that it serves, and could end it.
+        let mut stop = signals::watch("finishing: faults are off, connections are being ended");
         let setup = Setup {
             seed,
             ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
@@ -47,12 +49,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             let arming = Arming { percent: None, from, until: lease.map(|lease| from + lease) };
             world.engine.arm(fault, arming).map_err(Failed::usage)?;
         }
-        let control = world.control(lease);
+        let control = world.control(lease, true);
         let admin = Admin::start(args.admin, Arc::clone(&control)).await.map_err(|error| {
             Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
         })?;
         announce(&world, &admin, args, seed)?;
-        let mut stop = signals::watch("finishing: faults are off, connections are being ended");
         tokio::select! {
             () = Stop::Soon.wished(&mut stop) => {}
             () = keep_safe(&world, &control) => {}

@@ -26,14 +26,6 @@ impl Signals {
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub(crate) async fn wait_for_one() {
-    match Signals::listen() {
-        Some(mut signals) => signals.next().await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Turns signals into wishes, for as long as the runtime lives; the first is answered with a word.
 pub(crate) fn watch(first: &'static str) -> watch::Receiver<Stop> {
     let (sender, receiver) = watch::channel(Stop::No);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::args::SimArgs;
-use super::{Failed, exit, terminal};
+use super::{Failed, exit, signals, terminal};
+use crate::experiment::Stop;
 use crate::net::RealClock;
 use crate::sim::{Kind, Settings, Sim};
 
@@ -19,6 +20,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<u8, Failed> {
     settings.seed = args.seed;
     settings.documents = args.documents;
     terminal::runtime()?.block_on(async {
+        let mut stop = signals::watch("finishing");
         let sim = Sim::start(args.listen, settings, Arc::new(RealClock::new()))
             .await
             .map_err(|error| Failed::run(format!("{} cannot be listened on: {error}", args.listen)))?;
@@ -32,7 +34,7 @@ pub(crate) fn run(args: &SimArgs) -> Result<u8, Failed> {
                 terminal::out(&format!("a simulated Qdrant listens at {url}\n  export QDRANT_URL={url}\n"))?;
             }
         }
-        super::signals::wait_for_one().await;
+        Stop::Soon.wished(&mut stop).await;
         Ok(exit::PASS)
     })
 }

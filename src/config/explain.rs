@@ -8,7 +8,7 @@ use crate::engine::{Rule, Selector, Sticky};
 use crate::fault::KINDS;
 use crate::units::{Ramp, Rate, Span};
 use crate::verdict::Expectation;
-use crate::workload::{Arrivals, Shape};
+use crate::workload::{Arrivals, Prompts, Shape};
 
 /// Counts, the dependencies, the timeline, and what each fault does.
 pub fn explain(plan: &Plan) -> String {
@@ -104,8 +104,13 @@ fn without_password(url: &url::Url) -> String {
 fn traffic(plan: &Plan) -> String {
     let Some(workload) = &plan.workload else { return String::new() };
     let turns = workload.sessions.turns;
-    let sessions =
+    let mut sessions =
         if turns.high > 1 { format!(", {turns} turns a session") } else { String::new() };
+    if let Prompts::List(list) = &workload.prompts
+        && !list.is_empty()
+    {
+        let _ = write!(sessions, ", {} prompts", list.len());
+    }
     match &workload.arrivals {
         Arrivals::Users { users } => {
             format!("{users} users, each waits for its answer{sessions}")

@@ -115,7 +115,9 @@ async fn start_admin(
     };
     let failed =
         |error| Error::Listen(format!("the admin API cannot listen at {address}: {error}"));
-    Admin::start(address, world.control(None)).await.map(Some).map_err(failed)
+    // Without a password nobody else may bend a run: beyond loopback it can only be looked at.
+    let control = world.control(None, address.ip().is_loopback());
+    Admin::start(address, control).await.map(Some).map_err(failed)
 }
 
 /// The load must not hit a stranger: outside loopback and private networks it needs a word.
@@ -131,9 +133,10 @@ async fn check_target(workload: &workload::Plan, allow_public: bool) -> Result<(
     };
     for address in addresses {
         if !is_near(address.ip()) {
+            let ip = address.ip().to_string();
+            let app = if ip == host { ip } else { format!("{host} ({ip})") };
             return Err(Error::Plan(format!(
-                "the app at {host} ({}) is outside loopback and private networks; say --allow-public if the load is meant for it",
-                address.ip()
+                "the app at {app} is outside loopback and private networks; say --allow-public if the load is meant for it"
             )));
         }
     }

@@ -152,8 +152,8 @@ impl World {
         variables(&addresses)
     }
 
-    /// What the admin API controls.
-    pub fn control(&self, lease: Option<Duration>) -> Arc<Control> {
+    /// What the admin API controls; without `steering` it only tells.
+    pub fn control(&self, lease: Option<Duration>, steering: bool) -> Arc<Control> {
         Arc::new(Control {
             engine: Arc::clone(&self.engine),
             clock: Arc::clone(&self.clock),
@@ -171,6 +171,7 @@ impl World {
                 .collect(),
             lease,
             longest: self.longest,
+            steering,
             heartbeat: self.heartbeat,
             heard: parking_lot::Mutex::new(None),
         })

@@ -245,3 +245,27 @@ async fn what_cannot_be_served_is_said_at_once() {
     moved.signal(Signal::INT);
     moved.ended().await.expect(0, &[]);
 }
+
+#[tokio::test]
+async fn beyond_loopback_a_run_can_only_be_looked_at() {
+    let folder = Folder::new();
+    let text = format!(
+        "{TWO}workload: {{ app: \"http://127.0.0.1:1/\", arrival_rate: 1/s, duration: 60s }}\nexpect: [success_rate > 1%]\n"
+    );
+    let file = folder.write("brownout.yaml", &text);
+    for (listen, status) in [("0.0.0.0:0", 403), ("127.0.0.1:0", 200)] {
+        let mut run = brownout(&["run", &file, "--out", &folder.at("out"), "--admin", listen]);
+        run.args(["--progress", "lines"]);
+        let mut run = Started::new(run);
+        let url =
+            run.heard_after("admin").await.trim().replace("http://0.0.0.0", "http://127.0.0.1");
+        let admin = url.strip_prefix("http://").unwrap().parse().unwrap();
+        for path in ["/healthz", "/metrics", "/v1/status"] {
+            assert_eq!(finish(connect(admin, "GET", path, "").await).await.status, 200);
+        }
+        let armed = finish(connect(admin, "POST", "/v1/faults/err/arm", "").await).await;
+        assert_eq!(armed.status, status, "{listen}: {}", armed.text());
+        run.signal(Signal::INT);
+        run.ended().await.expect(130, &[]);
+    }
+}
