@@ -9,3 +9,4 @@ mod secrets;
 mod signals;
 mod stops;
 mod wire;
+mod wire_requests;

@@ -66,11 +66,20 @@ impl Served {
         assert_eq!(self.post(&format!("/v1/faults/{fault}/disarm"), "").await.status, 200);
     }
 
-    /// The books of a fault.
-    pub(super) async fn tally(&self, fault: &str) -> Value {
-        let status = self.get("/v1/status").await.json();
-        let faults = status["faults"].as_array().unwrap();
-        faults.iter().find(|it| it["name"] == fault).unwrap()["tally"].clone()
+    /// The books of a fault, once so many exchanges are in them: an exchange's are closed a moment
+    /// after its last byte.
+    pub(super) async fn tally(&self, fault: &str, exchanges: u64) -> Value {
+        loop {
+            let status = self.get("/v1/status").await.json();
+            let faults = status["faults"].as_array().unwrap();
+            let tally = &faults.iter().find(|it| it["name"] == fault).unwrap()["tally"];
+            let armed = tally["armed"].as_u64().unwrap();
+            assert!(armed <= exchanges, "{tally}");
+            if armed == exchanges {
+                return tally.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends it as an init system would.
@@ -209,7 +218,7 @@ async fn nothing_armed_and_zero_percent_pass_the_very_bytes() {
             head.lines().filter(|line| !line.to_lowercase().starts_with("connection:")).collect();
         assert_eq!(kept, theirs.lines().collect::<Vec<_>>(), "armed: {armed}");
     }
-    let tally = served.tally("none").await;
+    let tally = served.tally("none", 1).await;
     assert_eq!((&tally["matched"], &tally["selected"]), (&json!(1), &json!(0)));
     served.end().await;
 }
