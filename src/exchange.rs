@@ -74,7 +74,9 @@ impl Operation {
 /// What a dialect reads out of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// What is asked for.
     pub operation: Operation,
+    /// The model asked for, where the request names one.
     pub model: Option<String>,
     /// Whether the answer was asked for as a stream.
     pub stream: bool,

@@ -24,12 +24,19 @@ use self::args::{Cli, Command};
 
 /// Exit codes, the same for every command.
 pub mod exit {
+    /// Every expectation held.
     pub const PASS: u8 = 0;
+    /// An expectation failed.
     pub const FAIL: u8 = 1;
+    /// The command line or a file is wrong.
     pub const USAGE: u8 = 2;
+    /// The run could not be done.
     pub const COULD_NOT_RUN: u8 = 3;
+    /// A safety rule stopped the run.
     pub const ABORTED: u8 = 4;
+    /// A fault hit nothing, or too little happened to say.
     pub const INCONCLUSIVE: u8 = 5;
+    /// Ctrl-C or SIGTERM.
     pub const INTERRUPTED: u8 = 130;
 }
 

@@ -20,6 +20,7 @@ pub struct Plan {
     pub seed: Option<u64>,
     pub dependencies: Vec<Dependency>,
     pub identify: Identify,
+    /// The faults.
     pub rules: Vec<Rule>,
     /// The options of each effect as written: fault, effect, options in YAML flow form.
     pub effect_texts: Vec<(Arc<str>, &'static str, String)>,
@@ -30,8 +31,9 @@ pub struct Plan {
     pub expectations: Vec<Expectation>,
     pub safety: Safety,
     pub outputs: Outputs,
-    /// The file's name and its text as written.
+    /// The file's name.
     pub source_name: String,
+    /// Its text as written, credentials hidden.
     pub source_text: String,
 }
 
@@ -61,6 +63,7 @@ pub struct Dependency {
 /// Where exchanges go that no fault answers.
 #[derive(Clone, Debug)]
 pub enum Upstream {
+    /// To the embedded simulator.
     Simulate(sim::Settings),
     /// http or https, with an optional base path.
     Url(url::Url),

@@ -46,14 +46,17 @@ const LIMITED: &str = "max_affected reached";
 /// A named fault as loaded from the file: where it acts, how often, and with which effects.
 #[derive(Debug)]
 pub struct Rule {
+    /// Its name in the file.
     pub name: Arc<str>,
     /// The dependencies it targets, resolved to names.
     pub targets: Vec<Arc<str>>,
     /// How the file names the target, for reports.
     pub target_text: String,
+    /// Its `where`.
     pub selector: Selector,
     /// Of matching exchanges.
     pub percent: Ramp,
+    /// Whether the same ones suffer all along.
     pub sticky: Option<Sticky>,
     /// Key in the file (`latency`) and the loaded fault, in catalogue order.
     pub effects: Vec<(&'static str, Box<dyn Fault>)>,
@@ -63,8 +66,11 @@ pub struct Rule {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sticky {
+    /// By the key that the request carries.
     ApiKey,
+    /// By `identify.session`.
     Session,
+    /// By `identify.user`.
     User,
 }
 

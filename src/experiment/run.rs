@@ -20,6 +20,7 @@ use crate::workload;
 pub struct Options {
     pub seed: u64,
     pub ports: Ports,
+    /// What to do about the app: start it, or find it running.
     pub app: App,
     /// Waited for before the load starts.
     pub wait_for: Option<Target>,
@@ -30,14 +31,18 @@ pub struct Options {
     pub allow_public: bool,
     /// The command that runs this again.
     pub reproduce: String,
+    /// What the person at the keyboard wishes.
     pub stop: watch::Receiver<Stop>,
+    /// Where it is told how far the run is.
     pub progress: Progress,
 }
 
 /// A run that is over.
 #[derive(Debug)]
 pub struct Finished {
+    /// Everything that it left behind.
     pub record: Record,
+    /// Where the results went.
     pub written: Written,
     /// Why not all of it could be written.
     pub unwritten: Option<Error>,

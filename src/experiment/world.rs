@@ -28,6 +28,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub struct Endpoint {
     pub name: Arc<str>,
     pub kind: String,
+    /// Where the app finds it.
     pub listen: SocketAddr,
     /// The upstream's origin, or `simulator`.
     pub upstream: String,
@@ -44,14 +45,20 @@ pub enum Ports {
     Free,
 }
 
-/// The running parts.
+/// The running parts; dropping it ends them at once.
 #[derive(Debug)]
 pub struct World {
+    /// Time since it started.
     pub clock: Arc<dyn Clock>,
+    /// Arms and disarms faults, and counts what they hit.
     pub engine: Arc<Engine>,
+    /// Where observations go.
     pub recorder: Recorder,
+    /// Counters for Prometheus.
     pub metrics: Arc<Metrics>,
+    /// What was observed so far.
     pub book: Arc<Book>,
+    /// The dependencies, in the file's order.
     pub endpoints: Vec<Endpoint>,
     name: String,
     longest: Option<Duration>,
@@ -68,6 +75,7 @@ pub struct World {
 pub struct Setup<'a> {
     pub seed: u64,
     pub ports: Ports,
+    /// Collects observations for a report.
     pub ledger: Option<Ledger>,
     /// The file for decision lines.
     pub journal: Option<&'a std::path::Path>,

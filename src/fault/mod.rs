@@ -81,7 +81,9 @@ pub trait Fault: Debug + Send + Sync {
 pub struct Arming<'a> {
     /// Time since the run began.
     pub at: Duration,
+    /// The request, and who asks.
     pub exchange: &'a Exchange,
+    /// What the bytes of its dependency mean.
     pub dialect: &'static dyn Dialect,
     /// Seeded draws of this fault on this exchange; what it draws is written to the journal.
     pub draw: &'a mut Draw,
@@ -291,10 +293,15 @@ macro_rules! catalogue {
 /// One kind of fault, as documentation and tests see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
+    /// The key in the experiment file.
     pub name: &'static str,
+    /// One line: the real failure that it mimics.
     pub summary: &'static str,
+    /// A value for the key, in YAML flow form.
     pub example: &'static str,
+    /// The options, with their descriptions.
     pub schema: fn() -> schemars::Schema,
+    /// Reads options and makes the fault.
     pub try_build: fn(serde_json::Value) -> Result<Box<dyn Fault>, Invalid>,
 }
 

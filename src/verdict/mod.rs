@@ -27,14 +27,19 @@ pub struct Expectation {
     pub text: String,
     /// Its line in the file, 0 when unknown.
     pub line: u32,
+    /// What is measured.
     pub metric: Metric,
+    /// How it is compared.
     pub op: Op,
+    /// What it is compared with.
     pub limit: Limit,
+    /// Over which part of the run.
     pub window: Window,
     /// `for 15s`: how long it must hold (or fail, in `abort_when`).
     pub hold: Option<Duration>,
     /// A failed `warn` does not fail the run.
     pub warn: bool,
+    /// With fewer samples there is no verdict.
     pub min_samples: u64,
     /// Judge by the interval at this confidence (0 to 1) instead of the observed value.
     pub confidence: Option<f64>,
@@ -47,30 +52,43 @@ pub struct Metric {
     pub name: String,
     /// `p95(…)`, `avg(…)`; None for a bare name.
     pub function: Option<Function>,
+    /// `{kind="timeout"}`.
     pub labels: Vec<(String, String)>,
+    /// What stands in its brackets: a dependency, or a fault.
     pub dependency: Option<String>,
 }
 
 /// How samples become one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Function {
+    /// Of the values that were reached.
     Avg,
+    /// How many values were reached.
     Count,
+    /// The largest value.
     Max,
+    /// The smallest value.
     Min,
     /// 0 to 100.
     Percentile(f64),
+    /// How many values per second.
     Rate,
 }
 
 /// A comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// `>`
     Above,
+    /// `>=`
     AtLeast,
+    /// `<=`
     AtMost,
+    /// `<`
     Below,
+    /// `==`
     Equal,
+    /// `!=`
     NotEqual,
 }
 
@@ -101,9 +119,12 @@ pub enum Unit {
 /// Which part of the run is judged.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Window {
+    /// All that follows this phase.
     After(String),
+    /// The whole run.
     #[default]
     All,
+    /// This phase.
     During(String),
 }
 

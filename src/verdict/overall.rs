@@ -9,14 +9,19 @@ use crate::measure::record::{FaultLedger, Phase, Record, Verdict};
 
 /// The exit codes of a run.
 pub mod exit {
+    /// Every expectation held.
     pub const PASS: i32 = 0;
+    /// An expectation failed.
     pub const FAIL: i32 = 1;
     /// Bad usage or a bad file.
     pub const USAGE: i32 = 2;
     /// The run could not start, or something it needs died.
     pub const BROKEN: i32 = 3;
+    /// A safety rule stopped the run.
     pub const STOPPED_BY_SAFETY: i32 = 4;
+    /// A fault hit nothing, or too little happened to say.
     pub const INCONCLUSIVE: i32 = 5;
+    /// Ctrl-C or SIGTERM.
     pub const INTERRUPTED: i32 = 130;
 }
 
