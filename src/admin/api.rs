@@ -199,7 +199,7 @@ async fn arm(
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
     };
     let now = control.clock.now();
-    let lease = request.lease.map(|lease| lease.0).or(control.lease);
+    let lease = request.lease.map(|lease| lease.0).or(control.lease).or(control.longest);
     if let (Some(longest), Some(lease)) = (control.longest, lease)
         && lease > longest
     {

@@ -27,9 +27,9 @@ pub struct Control {
     pub metrics: Arc<Metrics>,
     pub name: String,
     pub dependencies: Vec<DependencyStatus>,
-    /// How long a fault stays armed when the caller does not say; None: until disarmed.
+    /// How long a fault stays armed when the caller does not say; None: as long as `longest`.
     pub lease: Option<Duration>,
-    /// The longest a caller may arm a fault for.
+    /// The longest a caller may arm a fault for; None: until disarmed.
     pub longest: Option<Duration>,
     /// Callers may arm and disarm; else they can only look.
     pub steering: bool,
