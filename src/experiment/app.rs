@@ -33,7 +33,7 @@ impl Running {
     pub(super) async fn start(app: &App, world: &World) -> Result<Self, Error> {
         match app {
             App::Elsewhere => Ok(Self::Elsewhere),
-            App::Exec(command) => Child::start(command, &world.variables())
+            App::Exec(command) => Child::start(command, &world.variables_for_child())
                 .map(Self::Child)
                 .map_err(|error| Error::App(format!("`{command}` cannot be started: {error}"))),
             App::Demo { fixed } => {

@@ -33,6 +33,32 @@ pub fn variables(dependencies: &[Address<'_>]) -> Vec<(String, String)> {
     variables
 }
 
+/// The hosts that an app must not call through a proxy of its environment, where it has one: the
+/// dependencies, which are here. Both spellings, since clients differ in which they read.
+pub(super) fn bypass(
+    dependencies: &[Address<'_>],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Vec<(String, String)> {
+    let proxied = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+        .iter()
+        .any(|name| environment(name).is_some_and(|value| !value.is_empty()));
+    if !proxied {
+        return Vec::new();
+    }
+    let spelled = ["NO_PROXY", "no_proxy"];
+    let mut hosts: Vec<String> = spelled
+        .iter()
+        .filter_map(|name| environment(name))
+        .flat_map(|list| list.split(',').map(|host| host.trim().to_owned()).collect::<Vec<_>>())
+        .collect();
+    hosts.extend(["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()]);
+    hosts.extend(dependencies.iter().map(|dependency| dependency.listen.ip().to_string()));
+    let mut seen = std::collections::BTreeSet::new();
+    hosts.retain(|host| !host.is_empty() && seen.insert(host.clone()));
+    let list = hosts.join(",");
+    spelled.iter().map(|name| ((*name).to_owned(), list.clone())).collect()
+}
+
 /// The URL of a listener; one that listens everywhere is called on loopback.
 fn url(listen: SocketAddr) -> String {
     let host: IpAddr = match listen.ip() {
@@ -85,6 +111,21 @@ mod tests {
         assert_eq!(value("EMBEDDINGS_BASE_URL"), Some("http://127.0.0.1:4002/v1"));
         assert_eq!(value("QDRANT_URL"), Some("http://127.0.0.1:4003"));
         assert_eq!(value("BROWNOUT_MY_VECTORS_URL"), Some("http://127.0.0.1:4003"));
+    }
+
+    #[test]
+    fn a_proxy_of_the_environment_does_not_come_between() {
+        let dependencies =
+            [Address { name: "llm", kind: "openai", listen: ([10, 1, 2, 3], 1).into() }];
+        assert!(bypass(&dependencies, |_| None).is_empty(), "nothing to do");
+        let variables = bypass(&dependencies, |name| match name {
+            "http_proxy" => Some("http://proxy:3128".to_owned()),
+            "NO_PROXY" => Some("intern.example, localhost".to_owned()),
+            _ => None,
+        });
+        let hosts = "intern.example,localhost,127.0.0.1,::1,10.1.2.3".to_owned();
+        let expected = ["NO_PROXY", "no_proxy"].map(|name| (name.to_owned(), hosts.clone()));
+        assert_eq!(variables, expected);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub enum Error {
     /// It was to stop before there was anything to report.
     #[error("{0}")]
     Interrupted(String),
+    /// The decision journal is not whole.
+    #[error("{0}")]
+    Journal(String),
     /// A result could not be written.
     #[error("`{path}` cannot be written: {source}")]
     Write { path: String, source: std::io::Error },

@@ -106,7 +106,8 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
         driver,
         started,
     });
-    let unwritten = outputs::write(&record, &plan.outputs).err();
+    let unwritten =
+        outputs::write(&record, &plan.outputs).err().or(book.broken().map(Error::Journal));
     Ok(Finished { record, written: paths, unwritten })
 }
 

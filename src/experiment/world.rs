@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::environment::bypass;
 use super::{Address, Book, Error, Stop, variables};
 use crate::admin::{Control, DependencyStatus, Metrics};
 use crate::config::plan::{Dependency, Plan, Upstream};
@@ -152,12 +153,21 @@ impl World {
 
     /// The variables that point an app at this proxy.
     pub fn variables(&self) -> Vec<(String, String)> {
-        let addresses: Vec<Address<'_>> = self
-            .endpoints
+        variables(&self.addresses())
+    }
+
+    /// The same for an app that inherits our own environment.
+    pub(super) fn variables_for_child(&self) -> Vec<(String, String)> {
+        let mut variables = self.variables();
+        variables.extend(bypass(&self.addresses(), |name| std::env::var(name).ok()));
+        variables
+    }
+
+    fn addresses(&self) -> Vec<Address<'_>> {
+        self.endpoints
             .iter()
             .map(|end| Address { name: &end.name, kind: &end.kind, listen: end.listen })
-            .collect();
-        variables(&addresses)
+            .collect()
     }
 
     /// What the admin API controls; without `steering` it only tells.

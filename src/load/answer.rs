@@ -30,6 +30,8 @@ const TAIL: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Reader {
     answer: Arc<Answer>,
+    /// Its status promises content: 202 and 204 do not.
+    promised: bool,
     /// Why the answer is bad by its head alone.
     refusal: Option<Refusal>,
     mode: Mode,
@@ -146,6 +148,7 @@ impl Reader {
         };
         Self {
             answer,
+            promised: status == StatusCode::OK,
             refusal,
             mode,
             known: Marks::default(),
@@ -368,7 +371,8 @@ impl Reader {
             }
             self.complete |= matches!(self.answer.end, Some(EndMark::None));
         }
-        let empty = is_stream && !self.has_content();
+        let to_be_read = is_stream || self.promised && matches!(self.mode, Mode::Text { .. });
+        let empty = to_be_read && !self.has_content();
         let (outcome, error) = self.judged(end, empty);
         Read {
             outcome,

@@ -132,6 +132,12 @@ fn garbled_and_empty_answers_are_invalid() {
     let answer = read(Answer::default(), SSE, &[&a, "data: {\"choices\":[{\"de\n\n", done]);
     assert_eq!(answer.outcome, Outcome::Invalid);
     assert_eq!(read(Answer::default(), SSE, &[done]).outcome, Outcome::Invalid);
+    for kind in ["text/plain", ""] {
+        let answer = read(Answer::default(), kind, &[]);
+        assert_eq!(answer.error.as_deref(), Some("the answer holds no text"), "{kind}");
+        let accepted = read_until(reader(Answer::default(), 204, kind), &[], &End::Clean);
+        assert_eq!(accepted.outcome, Outcome::Ok, "{kind}");
+    }
     let pathed = Answer { text: path("$.tokn"), ..Answer::default() };
     let answer = read(pathed, SSE, &["data: {\"token\":\"a\"}\n\n", done]);
     assert_eq!(answer.error.as_deref(), Some("the answer holds no text"));

@@ -12,9 +12,9 @@ pub enum Error {
     #[error("this is not a `results.json` of brownout: it has no `schema_version`")]
     NotResults,
     #[error(
-        "`schema_version` is {found}, written by brownout {version}; this one reads up to {SCHEMA_VERSION}: use brownout {version} or newer"
+        "`schema_version` is {found}, written by {writer}; this one reads up to {SCHEMA_VERSION}: use {writer} or newer"
     )]
-    Newer { found: u64, version: String },
+    Newer { found: u64, writer: String },
     #[error("this `results.json` does not fit its `schema_version`: {0}")]
     Unfit(#[source] serde_json::Error),
 }
@@ -37,11 +37,18 @@ pub fn json(record: &Record) -> String {
 
 /// Reads what `json` wrote, now or in an older version.
 pub fn read_json(text: &str) -> Result<Record, Error> {
+    // Serde would take a list of values for the fields of a struct, in order.
+    if text.trim_start().starts_with('[') {
+        return Err(Error::NotResults);
+    }
     let stamp = stamp(text)?;
     let found = stamp.schema_version.ok_or(Error::NotResults)?;
     if found > u64::from(SCHEMA_VERSION) {
-        let version = super::text::line(&stamp.version, 40);
-        return Err(Error::Newer { found, version });
+        let writer = match super::text::line(&stamp.version, 40) {
+            unknown if unknown.is_empty() => "a later brownout".to_owned(),
+            version => format!("brownout {version}"),
+        };
+        return Err(Error::Newer { found, writer });
     }
     serde_json::from_str(text).map_err(Error::Unfit)
 }

@@ -196,6 +196,23 @@ async fn a_run_that_cannot_work_is_not_begun() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_costs_the_exit_code_but_not_the_summary() {
+    let rest = "faults: { err: { target: llm, percent: 50, error: { status: 503 } } }\n\
+        phases: [{ name: a, duration: 1s, faults: [err] }]\nexpect: [success_rate > 1%]\n";
+    let full = async |name: &str| {
+        let (folder, port) = (Folder::new(), free_port());
+        let app = App::asking(port).await;
+        std::fs::create_dir(folder.path().join("out")).unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("out").join(name)).unwrap();
+        ended(run(&folder, &experiment(&app.url(), port, rest), &[])).await
+    };
+    let (journal, report) = tokio::join!(full("decisions.jsonl"), full("report.html.part"));
+    journal.expect(3, &["PASS", "the decision journal broke off: No space left"]);
+    report.expect(3, &["PASS", "report.html` cannot be written: No space left"]);
+}
+
 #[tokio::test]
 async fn results_go_where_they_are_told_to() {
     let (folder, port) = (Folder::new(), free_port());

@@ -218,13 +218,15 @@ async fn the_app_is_started_with_every_address_and_ended_with_the_run() {
     let text = format!("{ERRORS}expect: [success_rate >= 0%]\n");
     let seen = folder.at("seen");
     let command = format!("env > {seen}; echo $$ >> {seen}; echo on stdout; sleep 60");
-    let command =
+    let mut command =
         run(&folder, &experiment(&app.url(), port, &text), &["--exec", &command, "--json"]);
+    command.env("HTTP_PROXY", "http://nowhere.invalid:1").env_remove("NO_PROXY");
     let over = ended(command).await;
     over.expect(0, &["on stdout"]);
     over.json();
     let seen = folder.read("seen");
     assert!(seen.contains(&format!("\nOPENAI_BASE_URL=http://127.0.0.1:{port}/v1\n")), "{seen}");
+    assert!(seen.contains("\nno_proxy=localhost,127.0.0.1,::1\n"), "{seen}");
     super::command::gone(seen.lines().last().unwrap().parse().unwrap()).await;
 }
 

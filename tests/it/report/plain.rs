@@ -283,6 +283,8 @@ fn results_of_other_versions_are_read_or_refused_in_words() {
     for (text, words) in [
         ("{ \"name\": 1 }", "no `schema_version`"),
         ("[]", "no `schema_version`"),
+        ("[1]", "no `schema_version`"),
+        ("{ \"schema_version\": 9 }", "use a later brownout or newer"),
         ("7", "no `schema_version`"),
         ("<html>", "this is no JSON"),
         ("", "this is no JSON"),
