@@ -70,6 +70,9 @@ impl<'a> Conductor<'a> {
     ) -> Result<Self, Error> {
         let origin = world.clock.now();
         world.book.begin(origin);
+        if !plan.phases.is_empty() {
+            arm(&world.engine, &plan.phases, 0, origin, &options.progress);
+        }
         let driver = Driver::start(
             workload,
             options.seed,
@@ -163,16 +166,10 @@ impl<'a> Conductor<'a> {
 
     fn begin(&self, index: usize) {
         let phase = &self.phases[index];
-        for (name, percent) in &phase.faults {
-            if index > 0 && carries_over(&self.phases[index - 1], name, *percent) {
-                continue;
-            }
-            let from = self.clock.now();
-            let until = from + self.armed_for(index, name, *percent);
-            let arming = Arming { percent: *percent, from, until: Some(until) };
-            if let Err(reason) = self.engine.arm(name, arming) {
-                self.progress.tell(Event::Notice(reason));
-            }
+        // The first phase was armed, and began, before the first request could be sent.
+        let at = if index == 0 { Duration::ZERO } else { self.now() };
+        if index > 0 {
+            arm(&self.engine, self.phases, index, self.clock.now(), &self.progress);
         }
         let faults: Vec<String> = phase.faults.iter().map(|(name, _)| name.clone()).collect();
         let texts: Vec<String> = phase
@@ -183,25 +180,13 @@ impl<'a> Conductor<'a> {
                 None => name.clone(),
             })
             .collect();
-        self.book.begin_phase(&phase.name, self.now(), faults, texts.clone());
+        self.book.begin_phase(&phase.name, at, faults, texts.clone());
         self.progress.tell(Event::PhaseBegan {
             index,
             name: phase.name.clone(),
             duration: phase.duration,
             faults: texts,
         });
-    }
-
-    /// A fault that the next phases arm in the same way stays armed, its state kept.
-    fn armed_for(&self, index: usize, name: &str, percent: Option<Ramp>) -> Duration {
-        let mut length = self.phases[index].duration;
-        for pair in self.phases[index..].windows(2) {
-            if !carries_over(&pair[0], name, percent) || !arms(&pair[1], name, percent) {
-                break;
-            }
-            length += pair[1].duration;
-        }
-        length + TICK
     }
 
     /// Stays in a phase until its time is over; Some when the run must end.
@@ -289,6 +274,32 @@ impl Drop for Conductor<'_> {
             self.engine.disarm_all();
         }
     }
+}
+
+/// Arms the faults of a phase that the one before it has not left armed.
+fn arm(engine: &Engine, phases: &[Phase], index: usize, from: Duration, progress: &Progress) {
+    for (name, percent) in &phases[index].faults {
+        if index > 0 && carries_over(&phases[index - 1], name, *percent) {
+            continue;
+        }
+        let until = from + armed_for(&phases[index..], name, *percent);
+        let arming = Arming { percent: *percent, from, until: Some(until) };
+        if let Err(reason) = engine.arm(name, arming) {
+            progress.tell(Event::Notice(reason));
+        }
+    }
+}
+
+/// A fault that the next phases arm in the same way stays armed, its state kept.
+fn armed_for(phases: &[Phase], name: &str, percent: Option<Ramp>) -> Duration {
+    let mut length = phases.first().map_or(Duration::ZERO, |phase| phase.duration);
+    for pair in phases.windows(2) {
+        if !carries_over(&pair[0], name, percent) || !arms(&pair[1], name, percent) {
+            break;
+        }
+        length += pair[1].duration;
+    }
+    length + TICK
 }
 
 /// Whether a phase arms this fault with this percent.

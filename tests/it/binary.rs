@@ -4,6 +4,7 @@ mod app;
 mod checks;
 mod command;
 mod control;
+mod hostile;
 mod runs;
 mod secrets;
 mod signals;

@@ -49,6 +49,9 @@ async fn a_verdict_is_an_exit_code() {
     let count = |key: &str| err[key].as_u64().unwrap();
     assert!(count("hit") > 20 && count("armed") >= count("matched"), "{err}");
     assert_eq!(count("selected"), count("hit") + count("impossible") + count("let_go"));
+    let asked = |phase: &Value| phase["requests"].as_u64().unwrap();
+    let asked: u64 = results["phases"].as_array().unwrap().iter().map(asked).sum();
+    assert_eq!(results["driver"]["planned"], asked, "each request is of a phase");
     assert!(bad.read("out/junit.xml").contains("<failure"));
     assert!(bad.read("out/report.html").contains("<svg"));
     let hits = bad.lines("out/decisions.jsonl").iter().filter(|line| line["hit"] == true).count();
