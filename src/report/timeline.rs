@@ -1,10 +1,18 @@
 //! The seconds of a run, smoothed and thinned for drawing. Nothing here invents a value: a gap
 //! stays a gap, and of several seconds in one point the worst is kept.
 
-use crate::measure::record::{Record, Second};
+use crate::measure::record::{Phase, Record, Second};
 
 /// A share of few requests jumps about; it is drawn over this many seconds before and with it.
-pub(super) const WINDOW: usize = 5;
+const WINDOW: usize = 5;
+
+/// The seconds that a share is drawn over: fewer where a phase is shorter, or its fault would never
+/// show in full.
+pub(super) fn window(record: &Record) -> usize {
+    let length = |phase: &Phase| phase.end_s - phase.start_s;
+    let shortest = record.phases.iter().map(length).filter(|it| *it > 0.0).reduce(f64::min);
+    shortest.map_or(WINDOW, |shortest| (shortest as usize).clamp(1, WINDOW))
+}
 
 /// One point of the charts, one row of their table.
 #[derive(Clone, Debug, Default)]
@@ -60,10 +68,10 @@ fn bin(seconds: &[Second], success: &[Option<f64>]) -> Bin {
 
 /// The success of each second's window; None where nobody arrived in it.
 pub(super) fn success(record: &Record) -> Vec<Option<f64>> {
-    let seconds = &record.timeline;
+    let (seconds, window) = (&record.timeline, window(record));
     (0..seconds.len())
         .map(|at| {
-            let window = &seconds[(at + 1).saturating_sub(WINDOW)..=at];
+            let window = &seconds[(at + 1).saturating_sub(window)..=at];
             let arrivals: u64 = window.iter().map(|it| it.arrivals).sum();
             let good: u64 = window.iter().map(|it| it.good).sum();
             (arrivals > 0).then(|| good.min(arrivals) as f64 / arrivals as f64)
@@ -95,6 +103,17 @@ mod tests {
     fn success_is_a_window_and_a_gap_stays_a_gap() {
         let record = record(&[(0, 0), (4, 4), (0, 4), (0, 0)]);
         assert_eq!(success(&record), [None, Some(1.0), Some(0.5), Some(0.5)]);
+    }
+
+    #[test]
+    fn a_short_phase_shows_in_full() {
+        let mut record = record(&[(4, 4), (4, 4), (0, 4), (0, 4), (4, 4), (4, 4)]);
+        let phase = |start_s, end_s| Phase { start_s, end_s, ..Phase::default() };
+        record.phases = vec![phase(0.0, 2.04), phase(2.04, 4.1), phase(4.1, 6.2)];
+        let shares: Vec<f64> = success(&record).into_iter().flatten().collect();
+        assert_eq!(shares, [1.0, 1.0, 0.5, 0.0, 0.5, 1.0]);
+        record.phases = vec![phase(0.0, 60.0)];
+        assert_eq!(window(&record), WINDOW);
     }
 
     #[test]

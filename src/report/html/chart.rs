@@ -1,6 +1,8 @@
 //! The one chart: what users felt, over what was done to the dependencies, on one time axis. Only
 //! geometry; the markup is in `templates/report/chart.svg`.
 
+use std::borrow::Cow;
+
 use crate::measure::record::{Expected, Phase, Record, Verdict};
 use crate::report::digest::{self, Measure};
 use crate::report::timeline::{self, Bin};
@@ -53,7 +55,7 @@ pub(super) struct PhaseMark {
 #[derive(Debug)]
 pub(super) struct Panel {
     pub(super) title: String,
-    pub(super) note: &'static str,
+    pub(super) note: Cow<'static, str>,
     pub(super) top: f64,
     pub(super) bottom: f64,
     pub(super) ticks: Vec<Label>,
@@ -217,8 +219,11 @@ fn success_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: 
         .map(|value| Label { at: axis.y(value), text: format!("{:.0} %", value * 100.0) })
         .collect();
     let class = "l success";
-    let note =
-        if group > timeline::WINDOW { "worst moment of each point" } else { "over the last 5 s" };
+    let note = match timeline::window(record) {
+        window if group > window => "worst moment of each point".into(),
+        1 => "each second".into(),
+        window => format!("over the last {window} s").into(),
+    };
     Panel {
         title: "Success rate".into(),
         note,
@@ -249,7 +254,7 @@ fn speed_panel(record: &Record, bins: &[Bin], group: usize, time: &Time, top: f6
     let (axis, ticks) = from_zero(highest, &limits, top, 80.0, numbers::seconds);
     Panel {
         title: title.into(),
-        note: "solid p95, dotted p50",
+        note: "solid p95, dotted p50".into(),
         top,
         bottom: axis.bottom(),
         ticks,
@@ -274,7 +279,7 @@ fn amplification_panel(
         from_zero(highest, &limits, top, 54.0, |value| format!("{}×", numbers::plain(value)));
     Panel {
         title: "Retry amplification".into(),
-        note: "calls per answer, 1× as in the baseline",
+        note: "calls per answer, 1× as in the baseline".into(),
         top,
         bottom: axis.bottom(),
         ticks,
