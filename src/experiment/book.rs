@@ -195,3 +195,44 @@ impl Book {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Sample;
+    use crate::measure::ledger::tests::{phased, sample, secs};
+
+    /// Books of an app that answers until `death` and is asked each second until `now`.
+    fn asked_until(now: f64, death: f64, after: Outcome) -> Book {
+        let ledger = phased(&[("baseline", 60.0, &[])]);
+        let book = Book::open(Some(ledger), Arc::default(), None).unwrap();
+        for at in (0..now as u32).map(f64::from) {
+            let lives = at < death;
+            let outcome = if lives { Outcome::Ok } else { after };
+            let asked = Sample { head: None, ..sample(at, 0.1, outcome) };
+            let seen = if lives { sample(at, 0.1, outcome) } else { asked };
+            book.change(|ledger| ledger.add(Observation::Sample(Box::new(seen))));
+        }
+        book
+    }
+
+    #[test]
+    fn an_app_that_refuses_everything_after_it_had_answered_is_gone() {
+        let gone = |now: f64, death, after| asked_until(now, death, after).app_is_gone(secs(now));
+        let told = gone(25.0, 10.0, Outcome::Refused).unwrap();
+        assert!(told.contains("refused all 10 connections of the last 10 s"), "{told}");
+        assert_eq!(gone(15.0, 10.0, Outcome::Refused), None, "not for long enough");
+        assert_eq!(gone(25.0, 0.0, Outcome::Refused), None, "it never was there");
+        assert_eq!(gone(25.0, 10.0, Outcome::Timeout), None, "degraded, not gone");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_journal_that_cannot_be_written_says_so() {
+        let full = Path::new("/dev/full");
+        let book = Book::open(None, Arc::default(), Some(full)).unwrap();
+        assert_eq!(book.broken(), None);
+        book.write(|file| file.write_all(&[b'x'; 1 << 16]));
+        assert!(book.broken().unwrap().contains("broke off"));
+    }
+}
