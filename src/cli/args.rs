@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+/// Where the admin API listens when nothing else is said.
+pub(crate) const USUAL_ADMIN: &str = "127.0.0.1:8474";
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0    every expectation held
@@ -196,7 +199,7 @@ pub(crate) struct ServeArgs {
     pub(crate) lease: String,
 
     /// Where the admin API listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8474", env = "BROWNOUT_ADMIN")]
+    #[arg(long, value_name = "ADDR", default_value = USUAL_ADMIN, env = "BROWNOUT_ADMIN")]
     pub(crate) admin: SocketAddr,
 
     /// Serve the admin API beyond loopback although it has no password.
@@ -339,7 +342,7 @@ pub(crate) enum ReportAs {
 #[derive(Debug, Args)]
 pub(crate) struct AdminArgs {
     /// Where the admin API listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8474", env = "BROWNOUT_ADMIN")]
+    #[arg(long, value_name = "ADDR", default_value = USUAL_ADMIN, env = "BROWNOUT_ADMIN")]
     pub(crate) admin: SocketAddr,
 }
 

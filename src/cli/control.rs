@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::{Method, StatusCode};
 
-use super::args::{AdminArgs, ArmArgs, DisarmArgs};
+use super::args::{AdminArgs, ArmArgs, DisarmArgs, USUAL_ADMIN};
 use super::{Failed, exit, terminal};
 use crate::admin::{ArmRequest, FaultStatus, Status, client};
 
@@ -23,8 +23,10 @@ pub(crate) fn arm(args: &ArmArgs) -> Result<u8, Failed> {
         |seconds| format!("ends by itself in {seconds:.0} s"),
     );
     terminal::out(&format!(
-        "armed {} on {} · {end} · everything off: brownout stop\n",
-        fault.name, fault.target
+        "armed {} on {} · {end} · everything off: {}\n",
+        fault.name,
+        fault.target,
+        stop_command(args.admin.admin)
     ))?;
     Ok(exit::PASS)
 }
@@ -99,6 +101,14 @@ fn call(
 fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
     serde_json::from_slice(body)
         .map_err(|error| Failed::run(format!("the admin API's answer cannot be read: {error}")))
+}
+
+/// The command that disarms everything there.
+pub(crate) fn stop_command(admin: SocketAddr) -> String {
+    match admin.to_string() {
+        usual if usual == USUAL_ADMIN => "brownout stop".to_owned(),
+        other => format!("brownout stop --admin {other}"),
+    }
 }
 
 fn exchanges(count: u64) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::ServeArgs;
-use super::{Failed, exit, inputs, signals, terminal};
+use super::{Failed, control, exit, inputs, signals, terminal};
 use crate::admin::{Admin, Control};
 use crate::dice::Dice;
 use crate::engine::Arming;
@@ -123,7 +123,11 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
         text.push_str("\nnothing is armed; arm a fault with: brownout arm NAME --for 5m\n");
     } else {
         let names: Vec<&str> = armed.iter().map(|(name, _)| &**name).collect();
-        text.push_str(&format!("\narmed: {} · everything off: brownout stop\n", names.join(", ")));
+        text.push_str(&format!(
+            "\narmed: {} · everything off: {}\n",
+            names.join(", "),
+            control::stop_command(admin.address)
+        ));
     }
     terminal::out(&text)
 }

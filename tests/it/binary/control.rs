@@ -123,7 +123,8 @@ async fn the_command_line_arms_and_disarms() {
     let vectors = finish(connect(served.address("vectors"), "GET", "/collections", "").await).await;
     assert_eq!(vectors.status, 503, "armed from the start");
     assert_eq!(models(&served).await, 200);
-    served.cli(&["arm", "err"]).await.expect(0, &["armed err on llm · until disarmed"]);
+    let stop = format!("everything off: brownout stop --admin {}", served.admin());
+    served.cli(&["arm", "err"]).await.expect(0, &["armed err on llm · until disarmed", &stop]);
     assert_eq!(models(&served).await, 503);
     served
         .cli(&["status"])
