@@ -14,7 +14,7 @@ async fn stopped(safety: &str, ill_after: Option<Duration>) -> (Folder, Ended) {
     let rest = format!(
         "faults: {{ err: {{ target: llm, error: {{ status: 503 }} }} }}\n\
          phases: [{{ name: baseline, duration: 1s }}, {{ name: storm, duration: 60s, faults: [err] }}]\n\
-         expect: [success_rate >= 99% during baseline]\nsafety: {}\n",
+         expect: [success_rate >= 60% during baseline]\nsafety: {}\n",
         safety.replace("APP", &app.url())
     );
     let state = std::sync::Arc::clone(&app.state);
