@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut plan = config::load("experiment.yaml", EXPERIMENT, &config::Options::default())?.plan;
     let setup = Setup { seed: 42, ports: Ports::Free, ..Setup::default() };
     let world = World::start(&mut plan, setup).await?;
-    let llm = world.endpoints[0].listen;
+    let llm = world.endpoints[0].listen.expect("it has a port");
 
     assert!(ask(llm).await?.starts_with("HTTP/1.1 200 "));
     world.engine.arm("storm", Arming::default())?;

@@ -86,10 +86,39 @@ pub struct Facts {
     pub max_tokens: Option<u32>,
 }
 
-/// A request on its way to a dependency, as selectors and faults see it.
+/// What is decided on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Level {
+    /// A connection of a dependency that speaks raw TCP, from its start to its end.
+    Connection,
+    /// A TLS handshake with the app, before any request.
+    Handshake,
+    /// One request and its answer.
+    #[default]
+    Request,
+}
+
+/// What carries an exchange to the app.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Transport {
+    /// HTTP/2 with length-prefixed messages and a status in the trailers.
+    Grpc,
+    #[default]
+    Http1,
+    Http2,
+    /// A protocol of its own over TCP.
+    Tcp,
+    /// Frames both ways after an upgrade.
+    WebSocket,
+}
+
+/// A request on its way to a dependency, as selectors and faults see it. A connection or handshake
+/// that is decided on as a whole is one too: its method is `CONNECT` and its path `/`.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     pub dependency: Arc<str>,
+    pub level: Level,
+    pub transport: Transport,
     pub key: ExchangeKey,
     /// How many exchanges with this key came before (0 for the first): a retry rolls anew.
     pub ordinal: u32,
@@ -115,7 +144,8 @@ pub enum Grain {
     Head,
     /// Pieces of the body as they come.
     Bytes,
-    /// Single events of a stream (SSE, NDJSON); the whole body where the answer is no stream.
+    /// Single events of a stream (SSE, NDJSON, gRPC messages, WebSocket messages, protocol
+    /// messages); the whole body where the answer is no stream.
     Event,
 }
 
@@ -143,10 +173,16 @@ impl Item {
 /// How a stream of events is framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
+    /// gRPC: a flag byte, a length of four bytes, the message.
+    Grpc,
     /// Newline-delimited JSON.
     Ndjson,
+    /// A message of a protocol over raw TCP, as its own codec frames it.
+    Protocol,
     /// Server-sent events.
     Sse,
+    /// One message of a WebSocket, in one or more frames.
+    WebSocket,
 }
 
 /// One event of a stream.
@@ -155,9 +191,10 @@ pub struct Event {
     pub framing: Framing,
     /// The event's exact bytes, its terminating blank line (or newline) included.
     pub raw: Bytes,
-    /// The `event:` field, if any.
+    /// The `event:` field, or the kind of a message, if any.
     pub name: Option<String>,
-    /// The payload: the joined `data:` fields, or the NDJSON line. Empty for comments.
+    /// The payload: the joined `data:` fields, the NDJSON line, the message without its frame.
+    /// Empty for comments.
     pub data: Bytes,
 }
 
@@ -178,6 +215,16 @@ impl Event {
         Self { framing: Framing::Sse, raw, name: None, data: Bytes::new() }
     }
 
+    /// An uncompressed gRPC message.
+    pub fn grpc(data: impl AsRef<[u8]>) -> Self {
+        let data = Bytes::copy_from_slice(data.as_ref());
+        let mut raw = Vec::with_capacity(data.len() + 5);
+        raw.push(0);
+        raw.extend_from_slice(&u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
+        raw.extend_from_slice(&data);
+        Self { framing: Framing::Grpc, raw: raw.into(), name: None, data }
+    }
+
     /// An NDJSON line with this payload.
     pub fn ndjson(data: impl AsRef<[u8]>) -> Self {
         let data = Bytes::copy_from_slice(data.as_ref());
@@ -190,7 +237,13 @@ impl Event {
     /// The same event with another payload, framed like this one (name kept).
     pub fn with_data(&self, data: impl AsRef<[u8]>) -> Self {
         let mut event = match self.framing {
+            Framing::Grpc => return Self::grpc(data),
             Framing::Ndjson => return Self::ndjson(data),
+            Framing::Protocol | Framing::WebSocket => {
+                // Their codec frames them when they are written.
+                let data = Bytes::copy_from_slice(data.as_ref());
+                return Self { raw: Bytes::new(), data, ..self.clone() };
+            }
             Framing::Sse => Self::sse(data),
         };
         if let Some(name) = &self.name {

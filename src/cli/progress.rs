@@ -70,8 +70,10 @@ impl Screen {
             Event::Listening { endpoints, admin, seed } => {
                 for end in &endpoints {
                     self.say(&format!(
-                        "  {:<12} http://{}  ->  {}",
-                        end.name, end.listen, end.upstream
+                        "  {:<12} {}  ->  {}",
+                        end.name,
+                        end.url.as_deref().unwrap_or("through a gateway"),
+                        end.upstream
                     ));
                 }
                 if let Some(admin) = admin {

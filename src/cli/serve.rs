@@ -93,10 +93,9 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
             .endpoints
             .iter()
             .map(|end| {
-                let url = format!("http://{}", end.listen);
                 (
                     end.name.to_string(),
-                    json!({ "listen": url, "kind": end.kind, "upstream": end.upstream }),
+                    json!({ "listen": end.url, "kind": end.kind, "upstream": end.upstream }),
                 )
             })
             .collect();
@@ -112,7 +111,12 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
     }
     let mut text = String::new();
     for end in &world.endpoints {
-        text.push_str(&format!("  {:<14} http://{}  ->  {}\n", end.name, end.listen, end.upstream));
+        text.push_str(&format!(
+            "  {:<14} {}  ->  {}\n",
+            end.name,
+            end.url.as_deref().unwrap_or("through a gateway"),
+            end.upstream
+        ));
     }
     text.push_str(&format!("  {:<14} http://{}   seed {seed}\n\n", "admin", admin.address));
     for (name, value) in world.variables() {

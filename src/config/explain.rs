@@ -76,9 +76,10 @@ fn dependency(one: &Dependency) -> String {
         }
         Upstream::Url(url) => without_password(url),
     };
-    let listen = match one.listen.port() {
-        0 => format!("{} on a free port", one.listen.ip()),
-        _ => one.listen.to_string(),
+    let listen = match one.listen {
+        None => "a gateway".to_owned(),
+        Some(listen) if listen.port() == 0 => format!("{} on a free port", listen.ip()),
+        Some(listen) => listen.to_string(),
     };
     format!("{listen} → {to}   {}{}", one.kind, region.unwrap_or_default())
 }

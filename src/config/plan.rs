@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::engine::Rule;
 use crate::engine::identify::Identify;
+use crate::net::{HttpVersion, UpstreamTls};
+use crate::proxy::{Gateways, ListenTls};
 use crate::units::Ramp;
 use crate::verdict::Expectation;
 use crate::{sim, workload};
@@ -19,6 +21,7 @@ pub struct Plan {
     /// None: one is drawn and printed.
     pub seed: Option<u64>,
     pub dependencies: Vec<Dependency>,
+    pub gateways: Gateways,
     pub identify: Identify,
     /// The faults.
     pub rules: Vec<Rule>,
@@ -52,9 +55,17 @@ pub struct Dependency {
     pub name: Arc<str>,
     /// A kind of `dialect::KINDS`.
     pub kind: String,
-    /// Port 0 picks a free one.
-    pub listen: SocketAddr,
+    /// Port 0 picks a free one. None: it is reached through a gateway alone.
+    pub listen: Option<SocketAddr>,
+    /// TLS with the app on that port.
+    pub tls: Option<ListenTls>,
     pub upstream: Upstream,
+    pub upstream_tls: UpstreamTls,
+    pub http: HttpVersion,
+    /// Other hosts that mean this dependency at a gateway.
+    pub hosts: Vec<String>,
+    /// Its path prefix at the shared gateway; None: `/NAME`.
+    pub path: Option<String>,
     pub region: Option<String>,
     /// Line in the file.
     pub line: u32,

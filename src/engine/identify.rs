@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 
-use http::header::{AUTHORIZATION, Entry};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, Entry, UPGRADE};
 use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 
 use crate::dice::hash_bytes;
+use crate::exchange::Transport;
 
 /// Where an identity stands in a request.
 #[derive(Clone, Debug)]
@@ -91,6 +92,24 @@ fn text_of(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+/// What carries a request, as its head tells.
+pub(super) fn transport(head: &http::request::Parts) -> Transport {
+    let is = |name, start: &[u8]| {
+        let value = head.headers.get(name).map(|value| value.as_bytes().to_ascii_lowercase());
+        value.is_some_and(|value| value.starts_with(start))
+    };
+    if is(CONTENT_TYPE, b"application/grpc") {
+        Transport::Grpc
+    } else if is(UPGRADE, b"websocket") || is(HeaderName::from_static("sec-websocket-version"), b"")
+    {
+        Transport::WebSocket
+    } else if head.version == http::Version::HTTP_2 {
+        Transport::Http2
+    } else {
+        Transport::Http1
     }
 }
 

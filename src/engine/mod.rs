@@ -35,7 +35,7 @@ use self::tally::Entry;
 pub use self::tally::Tally;
 use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Exchange, ExchangeKey};
+use crate::exchange::{Exchange, ExchangeKey, Facts, Level, Transport};
 use crate::fault::{self, Draw, Fault, Impossible};
 use crate::measure::Recorder;
 use crate::units::Ramp;
@@ -92,6 +92,8 @@ pub struct Demand {
     pub any: bool,
     /// The request's body must be read first (model, stream, operation, key).
     pub body: bool,
+    /// TLS handshakes with the app are decided on.
+    pub handshake: bool,
     /// Connections as a whole are refused.
     pub refuse: bool,
 }
@@ -198,6 +200,8 @@ impl Engine {
         let (user, session) = identify.read(&head.headers, body);
         Exchange {
             dependency: Arc::clone(dependency),
+            level: Level::Request,
+            transport: identify::transport(head),
             key,
             ordinal: self.ordinal(dependency, key),
             method: head.method.clone(),
@@ -208,6 +212,27 @@ impl Engine {
             user,
             session,
             api_key: identify::api_key(&head.headers),
+        }
+    }
+
+    /// A connection or a handshake as faults see it. `label` says which one it is, as far as that
+    /// is known before anything was sent (a server name, a database and its user).
+    pub fn connection(&self, dependency: &Arc<str>, level: Level, label: &str) -> Exchange {
+        let key = ExchangeKey::labelled(label);
+        Exchange {
+            dependency: Arc::clone(dependency),
+            level,
+            transport: Transport::Tcp,
+            key,
+            ordinal: self.ordinal(dependency, key),
+            method: http::Method::CONNECT,
+            uri: http::Uri::from_static("/"),
+            headers: http::HeaderMap::new(),
+            facts: Facts::default(),
+            body_len: 0,
+            user: None,
+            session: None,
+            api_key: None,
         }
     }
 
@@ -222,7 +247,7 @@ impl Engine {
         let snapshot = self.0.snapshot.load();
         let mut considered: Vec<Considered> = snapshot
             .armed_for(place)
-            .filter(|armed| !armed.is_over(at))
+            .filter(|armed| !armed.is_over(at) && armed.acts_on(exchange.level))
             .map(|armed| armed.consider(at, exchange))
             .collect();
         if considered.is_empty() {
@@ -239,7 +264,8 @@ impl Engine {
             }
             let rule = Arc::clone(&one.rule);
             let dice = rule.exchange_dice(exchange);
-            for (key, fault) in &rule.rule.effects {
+            let acting = |(_, fault): &&(_, Box<dyn Fault>)| fault.acts_on(exchange.level);
+            for (key, fault) in rule.rule.effects.iter().filter(acting) {
                 let mut draw = Draw::new(dice.fork(key));
                 let mut arming = fault::Arming { at, exchange, dialect, draw: &mut draw };
                 match fault.arm(&mut arming) {

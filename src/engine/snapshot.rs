@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Arming, Demand, Loaded};
+use crate::exchange::Level;
 use crate::units::Ramp;
 
 /// The armed state at one time.
@@ -43,11 +44,13 @@ impl Snapshot {
         let lane = |dependency: &Arc<str>| {
             let targets = |armed: &Armed| armed.rule.rule.targets.contains(dependency);
             let places: Vec<usize> = (0..armed.len()).filter(|at| targets(&armed[*at])).collect();
-            let any = !places.is_empty();
+            let acts = |level| places.iter().any(|at| armed[*at].acts_on(level));
+            let any = acts(Level::Request) || acts(Level::Connection);
+            let handshake = acts(Level::Handshake);
             // The body goes into the key that everything is drawn from.
             let body = any;
             let refuse = !limited && places.iter().any(|at| armed[*at].refuses());
-            (Demand { any, body, refuse }, places)
+            (Demand { any, body, handshake, refuse }, places)
         };
         let lanes = dependencies.iter().map(lane).collect();
         Self { armed, lanes }
@@ -81,13 +84,23 @@ impl Snapshot {
             snapshot.armed.iter().map(|armed| (armed.place, armed.arming)).collect()
         };
         let demands = |snapshot: &Self| -> Vec<Demand> {
-            snapshot.lanes.iter().map(|(demand, _)| *demand).filter(|demand| demand.any).collect()
+            snapshot
+                .lanes
+                .iter()
+                .map(|(demand, _)| *demand)
+                .filter(|demand| demand.any || demand.handshake)
+                .collect()
         };
         state(self) != state(other) || demands(self) != demands(other)
     }
 }
 
 impl Armed {
+    /// Whether any of its effects acts on exchanges of this level.
+    pub(super) fn acts_on(&self, level: Level) -> bool {
+        self.rule.rule.effects.iter().any(|(_, fault)| fault.acts_on(level))
+    }
+
     fn percent(&self) -> Ramp {
         self.arming.percent.unwrap_or(self.rule.rule.percent)
     }

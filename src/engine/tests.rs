@@ -81,6 +81,8 @@ fn percent(name: &str, from: f64, to: f64) -> Rule {
 pub(super) fn exchange(key: u64) -> Exchange {
     Exchange {
         dependency: "llm".into(),
+        level: Default::default(),
+        transport: Default::default(),
         key: ExchangeKey(key),
         ordinal: 0,
         method: Method::POST,
@@ -355,7 +357,7 @@ fn arming_is_told_and_resets_the_fault() {
     engine.arm("storm", Arming::default()).unwrap();
     assert!(changes.has_changed().unwrap());
     assert_eq!((*changes.borrow_and_update(), resets.load(Ordering::Relaxed)), (1, 1));
-    assert_eq!(engine.demand("llm"), Demand { any: true, body: true, refuse: false });
+    assert_eq!(engine.demand("llm"), Demand { any: true, body: true, ..Demand::default() });
     assert_eq!(engine.demand("other"), Demand::default());
     assert_eq!(engine.demand_at(engine.gate("llm")), engine.demand("llm"));
     assert_eq!(engine.armed(), [("storm".into(), Arming::default())]);

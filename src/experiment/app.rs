@@ -90,6 +90,6 @@ fn url_of(endpoints: &[Endpoint], name: &str) -> Result<url::Url, Error> {
     endpoints
         .iter()
         .find(|end| &*end.name == name)
-        .and_then(|end| format!("http://{}", end.listen).parse().ok())
+        .and_then(|end| end.url.as_ref()?.parse().ok())
         .ok_or_else(|| Error::Plan(format!("the demo's file has no dependency `{name}`")))
 }

@@ -97,7 +97,7 @@ impl<'a> Conductor<'a> {
             silent: world
                 .endpoints
                 .iter()
-                .map(|end| (Arc::clone(&end.name), format!("http://{}", end.listen)))
+                .map(|end| (Arc::clone(&end.name), end.url.clone().unwrap_or_default()))
                 .collect(),
             cpu_before: super::record::cpu_time(),
             over: false,

@@ -64,7 +64,7 @@ fn dependency(end: &Endpoint) -> DependencyInfo {
     DependencyInfo {
         name: end.name.to_string(),
         kind: end.kind.clone(),
-        listen: end.listen.to_string(),
+        listen: end.listen.map(|listen| listen.to_string()).unwrap_or_default(),
         upstream: end.upstream.clone(),
         ..DependencyInfo::default()
     }

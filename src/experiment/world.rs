@@ -29,8 +29,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 pub struct Endpoint {
     pub name: Arc<str>,
     pub kind: String,
-    /// Where the app finds it.
-    pub listen: SocketAddr,
+    /// Where the app finds it; None: through a gateway alone.
+    pub listen: Option<SocketAddr>,
+    /// The URL of that place.
+    pub url: Option<String>,
     /// The upstream's origin, or `simulator`.
     pub upstream: String,
     pub region: Option<String>,
@@ -104,11 +106,20 @@ impl World {
                 dialect: dialect::by_kind(&dependency.kind)
                     .ok_or_else(|| Error::Plan(format!("`{}` is no kind", dependency.kind)))?,
                 listen: address_for(dependency, setup.ports),
+                tls: dependency.tls.clone(),
                 upstream,
+                upstream_tls: dependency.upstream_tls.clone(),
+                http: dependency.http,
+                hosts: dependency.hosts.clone(),
+                path: dependency.path.clone(),
                 identify: plan.identify.clone(),
             });
         }
-        let options = proxy::Options { mark_faults: setup.mark, ..proxy::Options::default() };
+        let options = proxy::Options {
+            mark_faults: setup.mark,
+            gateways: plan.gateways.clone(),
+            ..proxy::Options::default()
+        };
         let proxy = Proxy::start(
             listeners,
             Arc::clone(&engine),
@@ -166,7 +177,9 @@ impl World {
     fn addresses(&self) -> Vec<Address<'_>> {
         self.endpoints
             .iter()
-            .map(|end| Address { name: &end.name, kind: &end.kind, listen: end.listen })
+            .filter_map(|end| {
+                Some(Address { name: &end.name, kind: &end.kind, listen: end.listen? })
+            })
             .collect()
     }
 
@@ -183,7 +196,7 @@ impl World {
                 .map(|end| DependencyStatus {
                     name: end.name.to_string(),
                     kind: end.kind.clone(),
-                    listen: format!("http://{}", end.listen),
+                    listen: end.url.clone().unwrap_or_default(),
                     upstream: end.upstream.clone(),
                 })
                 .collect(),
@@ -233,18 +246,21 @@ async fn start_upstream(
     }
 }
 
-fn address_for(dependency: &Dependency, ports: Ports) -> SocketAddr {
-    match ports {
-        Ports::AsWritten => dependency.listen,
-        Ports::Free => SocketAddr::new(dependency.listen.ip(), 0),
-    }
+fn address_for(dependency: &Dependency, ports: Ports) -> Option<SocketAddr> {
+    dependency.listen.map(|listen| match ports {
+        Ports::AsWritten => listen,
+        Ports::Free => SocketAddr::new(listen.ip(), 0),
+    })
 }
 
 fn endpoint(dependency: &Dependency, proxy: &proxy::Running) -> Endpoint {
+    let listen = proxy.address(&dependency.name).or(dependency.listen);
+    let scheme = if dependency.tls.is_some() { "https" } else { "http" };
     Endpoint {
         name: Arc::clone(&dependency.name),
         kind: dependency.kind.clone(),
-        listen: proxy.address(&dependency.name).unwrap_or(dependency.listen),
+        listen,
+        url: listen.map(|listen| format!("{scheme}://{listen}")),
         upstream: match &dependency.upstream {
             Upstream::Simulate(_) => "simulator".to_owned(),
             Upstream::Url(url) => url.origin().ascii_serialization(),

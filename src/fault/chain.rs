@@ -63,6 +63,11 @@ impl Chain {
         self.links.len()
     }
 
+    /// Asks the effect at `index` about a connection that has come.
+    pub fn on_connect(&mut self, index: usize, at: Duration) -> Vec<Order> {
+        self.links[index].ask(|effect, out| effect.on_connect(at, out))
+    }
+
     /// Asks the effect at `index` about the request. The pump carries the orders out before it
     /// asks the next, and asks the same one again where they say so.
     pub fn on_request(
@@ -87,7 +92,12 @@ impl Chain {
 
     /// Passes a piece through all effects.
     pub fn on_item(&mut self, at: Duration, item: Item) -> Vec<Order> {
-        self.run(0, at, vec![Order::Send(item)])
+        self.run(Way::Down, 0, at, vec![Order::Send(item)])
+    }
+
+    /// Passes a piece that the app sends through all effects.
+    pub fn on_upload(&mut self, at: Duration, item: Item) -> Vec<Order> {
+        self.run(Way::Up, 0, at, vec![Order::Send(item)])
     }
 
     /// Tells all effects that the body has ended; what one still sends passes those behind it.
@@ -96,7 +106,7 @@ impl Chain {
         for index in 0..self.links.len() {
             let now = at + held(&orders);
             let sent = self.links[index].ask(|effect, out| effect.on_end(now, out));
-            orders.extend(self.run(index + 1, now, sent));
+            orders.extend(self.run(Way::Down, index + 1, now, sent));
             if ends(&orders) {
                 break;
             }
@@ -107,14 +117,17 @@ impl Chain {
     /// Passes orders through the effects from `first` on: pieces are shown to them, the rest stays.
     /// Each effect is told the time at which a piece will be due, not when it came: what was
     /// ordered to wait before it has passed by then.
-    fn run(&mut self, first: usize, at: Duration, orders: Vec<Order>) -> Vec<Order> {
+    fn run(&mut self, way: Way, first: usize, at: Duration, orders: Vec<Order>) -> Vec<Order> {
         let mut orders = orders;
         for link in self.links.iter_mut().skip(first) {
             let mut passed = Vec::with_capacity(orders.len());
             let mut now = at;
             for order in orders {
                 let answer = match order {
-                    Order::Send(item) => link.ask(|effect, out| effect.on_item(now, item, out)),
+                    Order::Send(item) => link.ask(|effect, out| match way {
+                        Way::Down => effect.on_item(now, item, out),
+                        Way::Up => effect.on_upload(now, item, out),
+                    }),
                     other => vec![other],
                 };
                 now += held(&answer);
@@ -127,6 +140,15 @@ impl Chain {
         }
         orders
     }
+}
+
+/// Where a piece goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// To the app.
+    Down,
+    /// To the upstream.
+    Up,
 }
 
 /// How long these orders hold what follows them.

@@ -25,7 +25,7 @@ pub use self::chain::{Chain, Fired};
 pub use self::draw::Draw;
 pub use self::place::Place;
 use crate::dialect::{Answer, Dialect};
-use crate::exchange::{Exchange, Grain, Item};
+use crate::exchange::{Exchange, Grain, Item, Level};
 
 /// The YAML side of a fault; its fields are the options that users write.
 pub trait Spec: DeserializeOwned + JsonSchema + Debug + Clone + Send + Sync + 'static {
@@ -72,6 +72,12 @@ pub trait Fault: Debug + Send + Sync {
         false
     }
 
+    /// Whether this acts on exchanges of this level. Most faults act on requests, and on raw
+    /// connections as a whole.
+    fn acts_on(&self, level: Level) -> bool {
+        level != Level::Handshake
+    }
+
     /// Forgets what an earlier arming left behind (called each time the fault is armed).
     fn reset(&self) {}
 }
@@ -101,6 +107,16 @@ pub trait Effect: Send {
         Grain::Head
     }
 
+    /// A raw connection has come, or a TLS handshake is about to begin; the upstream has not been
+    /// connected. `again` asks for another call after a wait.
+    fn on_connect(&mut self, _at: Duration, _out: &mut Orders) {}
+
+    /// A piece that the app sends on a raw connection or a WebSocket. What is not sent on is
+    /// dropped. (The body of an HTTP request passes without being shown.)
+    fn on_upload(&mut self, _at: Duration, item: Item, out: &mut Orders) {
+        out.send(item);
+    }
+
     /// The request is about to be sent upstream. `again` asks for another call after a wait.
     fn on_request(&mut self, _at: Duration, _head: &mut request::Parts, _out: &mut Orders) {}
 
@@ -126,10 +142,12 @@ pub trait Effect: Send {
 /// What the pump is to do, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Ask the same effect again after this time (only from `on_request`).
+    /// Ask the same effect again after this time (only from `on_connect` and `on_request`).
     Again(Duration),
     /// Answer the request ourselves; the upstream is not called.
     Answer(Answer),
+    /// Present a flawed certificate (only from `on_connect` of a handshake).
+    Certificate(Flaw),
     /// End the exchange now, in this way.
     End(Ending),
     /// Send this piece.
@@ -145,10 +163,36 @@ pub enum Ending {
     Clean,
     /// The connection is closed (TCP FIN) before the body is whole.
     Close,
+    /// A WebSocket is closed with this code; elsewhere like `Close`.
+    CloseFrame(u16),
+    /// HTTP/2: the connection says GOAWAY, open streams break; elsewhere like `Close`.
+    GoAway,
     /// Nothing more is sent; the connection stays open until the client or the fault ends.
     Hang,
-    /// The connection is reset (TCP RST).
+    /// The connection is reset (TCP RST). On HTTP/2 all its streams go down with it.
     Reset,
+    /// HTTP/2: this stream alone is reset, with this code; elsewhere like `Reset`.
+    StreamReset(u32),
+}
+
+impl Ending {
+    /// The same ending where a connection carries one exchange at a time and has no frames.
+    pub fn of_connection(self) -> Self {
+        match self {
+            Self::CloseFrame(_) | Self::GoAway => Self::Close,
+            Self::StreamReset(_) => Self::Reset,
+            plain => plain,
+        }
+    }
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    Expired,
+    /// From an authority that nobody trusts.
+    Untrusted,
+    WrongName,
 }
 
 /// Collects what an effect orders and whether it acted.
@@ -185,6 +229,12 @@ impl Orders {
     pub fn end(&mut self, ending: Ending) {
         self.hit = true;
         self.list.push(Order::End(ending));
+    }
+
+    /// Presents a flawed certificate; counts as a hit.
+    pub fn certificate(&mut self, flaw: Flaw) {
+        self.hit = true;
+        self.list.push(Order::Certificate(flaw));
     }
 
     /// Asks to be called again after this time; counts as a hit.

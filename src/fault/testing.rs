@@ -102,6 +102,8 @@ impl Dialect for Toy {
 pub(super) fn exchange(key: u64) -> Exchange {
     Exchange {
         dependency: Arc::from("llm"),
+        level: Default::default(),
+        transport: Default::default(),
         key: ExchangeKey(key),
         ordinal: 0,
         method: Method::POST,
@@ -325,6 +327,7 @@ impl Pump {
                     self.played.answer = Some((self.now, answer));
                     return true;
                 }
+                Order::Certificate(_) => unreachable!("no handshake is played"),
                 Order::End(ending) => {
                     self.played.ending = Some((self.now, ending));
                     return true;

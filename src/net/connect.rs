@@ -91,13 +91,49 @@ impl fmt::Display for Origin {
 pub struct ConnectOptions {
     /// For the name, TCP and TLS together.
     pub timeout: Duration,
-    /// Certificates to trust beside the system's.
+    /// Whom to trust, and as whom to appear.
+    pub tls: UpstreamTls,
+    pub http: HttpVersion,
+}
+
+/// TLS towards an upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Certificates to trust beside the system's (PEM).
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain and its key (PEM), where the upstream asks for one.
+    pub client: Option<KeyPair>,
+    /// The name in the handshake and in the certificate, where it is not the upstream's host.
+    pub server_name: Option<String>,
+    /// Takes any certificate.
+    pub insecure: bool,
+}
+
+/// A certificate chain and its key, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Which version of HTTP an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// The app's own, as far as the upstream agrees by ALPN; without TLS HTTP/2 only for an app
+    /// that began with it.
+    #[default]
+    Auto,
+    Http1,
+    Http2,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), ca_file: None }
+        Self {
+            timeout: Duration::from_secs(10),
+            tls: UpstreamTls::default(),
+            http: HttpVersion::default(),
+        }
     }
 }
 
@@ -209,7 +245,7 @@ enum Way {
 impl Connector {
     pub(super) fn new(origin: Origin, options: &ConnectOptions) -> Result<Self, TrustError> {
         let way = match origin.tls {
-            true => Way::Tls(tls::connector(options.ca_file.as_deref())?),
+            true => Way::Tls(tls::connector(options.tls.ca_file.as_deref())?),
             false => Way::Tcp,
         };
         Ok(Self { origin, timeout: options.timeout, way })

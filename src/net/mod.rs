@@ -13,10 +13,12 @@ mod timer;
 mod tls;
 
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
-pub use self::connect::{BadOrigin, ConnectOptions, Error, Origin};
+pub use self::connect::{
+    BadOrigin, ConnectOptions, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
+};
 pub use self::head::{Lines, RawHead, Special};
 pub use self::pool::Pool;
 pub use self::serve::Server;
 pub use self::socket::{Socket, Wire};
-pub use self::stream::{Io, Stream};
+pub use self::stream::{Io, Rewound, Stream};
 pub use self::tls::TrustError;

@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client, server};
 
 /// How long bytes that were sent may take to leave the machine before a reset.
 const SEND_OFF: Duration = Duration::from_secs(2);
@@ -25,11 +26,42 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub enum Stream {
     /// In memory, for tests.
     Memory(Box<dyn Io>),
+    /// A stream of which some bytes have been read already; they come first.
+    Rewound(Box<Rewound>),
+    /// TLS with the app; below it TCP, or a tunnel.
+    Secured(Box<server::TlsStream<Self>>),
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    /// TLS with an upstream.
+    Tls(Box<client::TlsStream<TcpStream>>),
+}
+
+/// A stream with bytes in front of it.
+#[derive(Debug)]
+pub struct Rewound {
+    first: Bytes,
+    rest: Stream,
 }
 
 impl Stream {
+    /// Puts bytes that were read from this stream back in front of it.
+    pub fn rewound(self, first: Bytes) -> Self {
+        match self {
+            rest if first.is_empty() => rest,
+            rest => Self::Rewound(Box::new(Rewound { first, rest })),
+        }
+    }
+
+    /// The TCP connection at the bottom, if there is one.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Rewound(rewound) => rewound.rest.tcp(),
+            Self::Secured(tls) => tls.get_ref().0.tcp(),
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Tls(tls) => Some(tls.get_ref().0),
+        }
+    }
+
     /// Sends a FIN and waits a little for the other side's, so that unread bytes do not turn the
     /// FIN into a reset.
     pub async fn close(mut self) {
@@ -52,10 +84,8 @@ impl Stream {
     /// Sends a RST, after what was written before has left the machine (a reset discards what the
     /// kernel has not sent yet).
     pub async fn reset(self) {
-        match self {
-            Self::Tcp(tcp) => reset(&tcp).await,
-            Self::Tls(tls) => reset(tls.get_ref().0).await,
-            Self::Memory(_) => {}
+        if let Some(tcp) = self.tcp() {
+            reset(tcp).await;
         }
     }
 }
@@ -95,6 +125,8 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Memory(_) => "Memory",
+            Self::Rewound(_) => "Rewound",
+            Self::Secured(_) => "Secured",
             Self::Tcp(_) => "Tcp",
             Self::Tls(_) => "Tls",
         })
@@ -109,6 +141,14 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Rewound(rewound) if !rewound.first.is_empty() => {
+                let count = rewound.first.len().min(buf.remaining());
+                buf.put_slice(&rewound.first[..count]);
+                rewound.first.advance(count);
+                Poll::Ready(Ok(()))
+            }
+            Self::Rewound(rewound) => Pin::new(&mut rewound.rest).poll_read(cx, buf),
+            Self::Secured(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
             Self::Memory(io) => Pin::new(io).poll_read(cx, buf),
         }
@@ -123,6 +163,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.rest).poll_write(cx, bytes),
+            Self::Secured(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
             Self::Memory(io) => Pin::new(io).poll_write(cx, bytes),
         }
@@ -135,6 +177,8 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.rest).poll_write_vectored(cx, slices),
+            Self::Secured(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
             Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, slices),
         }
@@ -143,6 +187,8 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Rewound(rewound) => rewound.rest.is_write_vectored(),
+            Self::Secured(tls) => tls.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
             Self::Memory(io) => io.is_write_vectored(),
         }
@@ -151,6 +197,8 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.rest).poll_flush(cx),
+            Self::Secured(tls) => Pin::new(tls).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
             Self::Memory(io) => Pin::new(io).poll_flush(cx),
         }
@@ -159,6 +207,8 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Rewound(rewound) => Pin::new(&mut rewound.rest).poll_shutdown(cx),
+            Self::Secured(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
             Self::Memory(io) => Pin::new(io).poll_shutdown(cx),
         }

@@ -22,6 +22,8 @@ pub(super) enum AnswerBody {
     /// Made up by us; gone once it is sent.
     Made(Option<Bytes>, Books),
     Nothing,
+    /// Said by us where there is no call to keep books of.
+    Told(Option<Bytes>),
     Passed(Passed),
     Pumped(Box<Pump>),
 }
@@ -55,7 +57,7 @@ impl Passed {
                 if self.body.is_end_stream() {
                     self.books.ended(CallEnd::Complete);
                 }
-                self.books.connection().wire.mark_dirty();
+                self.books.connection().line.wire.mark_dirty();
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
@@ -84,7 +86,7 @@ impl Connection {
     /// Ready to end the connection when all that came before has gone out. (Hyper throws away
     /// what it has not written when a body fails.)
     pub(super) fn poll_killed(&self, cx: &mut Context<'_>, ending: Ending) -> Poll<Killed> {
-        ready!(self.wire.poll_flushed(cx));
+        ready!(self.line.wire.poll_flushed(cx));
         Poll::Ready(self.kill(ending))
     }
 }
@@ -103,6 +105,7 @@ impl Body for AnswerBody {
                 Ok(Frame::data(bytes))
             })),
             Self::Nothing => Poll::Ready(None),
+            Self::Told(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Passed(passed) => passed.poll_frame(cx),
             Self::Pumped(pump) => pump.poll_frame(cx),
         }
@@ -110,7 +113,7 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Made(body, _) => body.is_none(),
+            Self::Made(body, _) | Self::Told(body) => body.is_none(),
             Self::Nothing => true,
             Self::Passed(passed) => passed.body.is_end_stream(),
             Self::Pumped(pump) => pump.is_end_stream(),
@@ -119,7 +122,7 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Made(body, _) => {
+            Self::Made(body, _) | Self::Told(body) => {
                 SizeHint::with_exact(body.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Self::Nothing => SizeHint::with_exact(0),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::request::RequestBody;
 use super::reverse;
+use super::route::Route;
 use crate::dialect::Dialect;
 use crate::engine::identify::Identify;
 use crate::engine::{Engine, Gate};
@@ -24,6 +25,10 @@ use crate::net::{Clock, Pool, Socket, Stream, Wire};
 #[derive(Debug)]
 pub(super) struct Dependency {
     pub(super) name: Arc<str>,
+    /// In lower case: what means this dependency at a gateway, `api.example.com`, `*.example.com`.
+    pub(super) hosts: Vec<String>,
+    /// The path prefix that does, `/llm`.
+    pub(super) path: String,
     pub(super) gate: Gate,
     pub(super) dialect: &'static dyn Dialect,
     pub(super) identify: Identify,
@@ -36,17 +41,24 @@ pub(super) struct Dependency {
     pub(super) mark_faults: bool,
 }
 
-/// A connection of an app.
+/// A connection of an app, as one of its exchanges sees it: with the dependency that it is for.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) dependency: Arc<Dependency>,
+    pub(super) line: Arc<Line>,
+}
+
+/// The connection itself, whatever its exchanges are for.
+#[derive(Debug, Default)]
+pub(super) struct Line {
     pub(super) wire: Arc<Wire<Stream>>,
     fate: Mutex<Fate>,
 }
 
 /// How a connection ends that is killed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Fate {
+    #[default]
     Close,
     /// A tunnel has taken it over.
     HandedOver,
@@ -61,16 +73,16 @@ pub(super) struct Killed;
 impl Connection {
     /// The connection ends now, without another byte: by a reset, or by a FIN.
     pub(super) fn kill(&self, ending: Ending) -> Killed {
-        *self.fate.lock() = match ending {
+        *self.line.fate.lock() = match ending.of_connection() {
             Ending::Reset => Fate::Reset,
-            Ending::Clean | Ending::Close | Ending::Hang => Fate::Close,
+            _ => Fate::Close,
         };
         Killed
     }
 
     /// Another task takes the stream when hyper has handed it over.
     pub(super) fn hand_over(&self) {
-        *self.fate.lock() = Fate::HandedOver;
+        *self.line.fate.lock() = Fate::HandedOver;
     }
 
     /// Stays silent until the app goes away (then this is dropped) or the proxy is drained.
@@ -80,17 +92,31 @@ impl Connection {
     }
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
+/// Serves HTTP/1.1 on a connection until it ends.
+pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: CancellationToken) {
     let (socket, wire) = Socket::server(stream);
-    let drain = dependency.drain.clone();
-    let connection =
-        Arc::new(Connection { dependency, wire: Arc::clone(&wire), fate: Mutex::new(Fate::Close) });
-    let exchanges = Arc::clone(&connection);
-    let service = service_fn(move |request| {
+    let line = Arc::new(Line { wire, fate: Mutex::default() });
+    let exchanges = Arc::clone(&line);
+    // Most connections are for one dependency.
+    let fixed = route.fixed().map(|dependency| {
+        Arc::new(Connection { dependency: Arc::clone(dependency), line: Arc::clone(&line) })
+    });
+    let service = service_fn(move |mut request| {
         // Now, not when the future is polled: by then hyper may have read the next head.
         let head = exchanges.wire.take_head();
-        reverse::exchange(Arc::clone(&exchanges), request, head)
+        let connection = match &fixed {
+            Some(connection) => Ok(Arc::clone(connection)),
+            None => route.find(&mut request).map(|dependency| {
+                Arc::new(Connection { dependency, line: Arc::clone(&exchanges) })
+            }),
+        };
+        let line = Arc::clone(&exchanges);
+        async move {
+            match connection {
+                Ok(connection) => reverse::exchange(connection, request, head).await,
+                Err(unknown) => Ok(reverse::refused(&line, unknown)),
+            }
+        }
     });
     let served = http1::Builder::new()
         .auto_date_header(false)
@@ -107,11 +133,11 @@ pub(super) async fn serve(stream: Stream, dependency: Arc<Dependency>) {
             }
         };
         if let Err(error) = result {
-            tracing::trace!(dependency = %connection.dependency.name, %error, "connection ended");
+            tracing::trace!(%error, "connection ended");
         }
     }
-    let fate = *connection.fate.lock();
-    let stream = if fate == Fate::HandedOver { None } else { wire.take_stream() };
+    let fate = *line.fate.lock();
+    let stream = if fate == Fate::HandedOver { None } else { line.wire.take_stream() };
     match (stream, fate) {
         (Some(stream), Fate::Reset) => stream.reset().await,
         (Some(stream), _) if !drain.is_cancelled() => stream.close().await,

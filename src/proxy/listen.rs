@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Error;
-use super::connection::{Dependency, serve};
-use crate::net::Stream;
+use super::entrance::Entrance;
+use crate::engine::Engine;
 
 const BACKLOG: u32 = 8192;
 /// Between two tries when descriptors run out, or when a port is to be taken again.
@@ -48,21 +49,27 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves a dependency until it is drained: then as long as its connections last.
+/// Serves an entrance until it is drained: then as long as its connections last.
 pub(super) async fn accept(
     listener: TcpListener,
     address: SocketAddr,
-    dependency: Arc<Dependency>,
+    entrance: Arc<Entrance>,
+    engine: Arc<Engine>,
+    drain: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
-    let mut changes = dependency.engine.changes();
+    let mut changes = engine.changes();
     let mut listener = Some(listener);
     let mut starved = false;
     loop {
-        let refused = dependency.engine.demand_at(dependency.gate).refuse;
-        if refused && listener.take().is_some() {
-            dependency.engine.count_refused(&dependency.name);
+        let refusing =
+            entrance.dependency().filter(|dependency| engine.demand_at(dependency.gate).refuse);
+        if let Some(dependency) = refusing
+            && listener.take().is_some()
+        {
+            engine.count_refused(&dependency.name);
         }
+        let refused = refusing.is_some();
         if !refused && listener.is_none() {
             listener = listen(address).ok();
         }
@@ -70,22 +77,22 @@ pub(super) async fn accept(
             accepted = next(listener.as_ref(), refused) => match accepted {
                 Ok(Some(stream)) => {
                     starved = false;
-                    connections.spawn(serve(Stream::Tcp(stream), Arc::clone(&dependency)));
+                    connections.spawn(Arc::clone(&entrance).serve(stream));
                 }
                 Ok(None) => {}
                 Err(error) => {
                     // Once, not at every try.
                     if !std::mem::replace(&mut starved, true) {
-                        tracing::warn!(dependency = %dependency.name, %error, "cannot accept connections for now");
+                        tracing::warn!(listener = entrance.name(), %error, "cannot accept connections for now");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
             },
             _ = changes.changed() => {}
-            () = dependency.drain.cancelled() => break,
+            () = drain.cancelled() => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Err(error) = ended && error.is_panic() {
-                    tracing::error!(dependency = %dependency.name, "an exchange panicked");
+                    tracing::error!(listener = entrance.name(), "an exchange panicked");
                 }
             }
         }

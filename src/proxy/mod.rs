@@ -4,6 +4,7 @@
 mod answer;
 mod call;
 mod connection;
+mod entrance;
 mod headers;
 mod listen;
 mod pump;
@@ -11,10 +12,11 @@ mod pump;
 mod pump_tests;
 mod request;
 mod reverse;
+mod route;
 mod tunnel;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +26,92 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::connection::Dependency;
+use self::entrance::Entrance;
 use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::engine::identify::Identify;
 use crate::measure::Recorder;
-use crate::net::{BadOrigin, Clock, ConnectOptions, Origin, Pool, TrustError, pool};
+use crate::net::{
+    BadOrigin, Clock, ConnectOptions, HttpVersion, KeyPair, Origin, Pool, TrustError, UpstreamTls,
+    pool,
+};
 
 /// A dependency, and where the app finds us in its place.
 #[derive(Clone, Debug)]
 pub struct Listener {
     pub name: Arc<str>,
     pub dialect: &'static dyn Dialect,
-    /// Port 0 picks a free one.
-    pub listen: SocketAddr,
-    /// http or https, with an optional base path.
+    /// Port 0 picks a free one. None: it is reached through a gateway alone.
+    pub listen: Option<SocketAddr>,
+    /// TLS with the app on that port.
+    pub tls: Option<ListenTls>,
+    /// http or https, with an optional base path; tcp for what speaks no HTTP.
     pub upstream: Url,
+    pub upstream_tls: UpstreamTls,
+    pub http: HttpVersion,
+    /// The hosts that mean this dependency at a gateway, beside the upstream's own; `*.example.com`
+    /// means all below it.
+    pub hosts: Vec<String>,
+    /// The path prefix that means it at the shared gateway; None: `/NAME`.
+    pub path: Option<String>,
     pub identify: Identify,
+}
+
+impl Listener {
+    /// A dependency with a free port on loopback, everything else as usual.
+    pub fn new(name: &str, dialect: &'static dyn Dialect, upstream: Url) -> Self {
+        Self {
+            name: name.into(),
+            dialect,
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            tls: None,
+            upstream,
+            upstream_tls: UpstreamTls::default(),
+            http: HttpVersion::default(),
+            hosts: Vec::new(),
+            path: None,
+            identify: Identify::default(),
+        }
+    }
+}
+
+/// The certificate that the app is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenTls {
+    Files(KeyPair),
+    /// Made for the name that the app asks for, by the installation's own authority.
+    Minted,
+}
+
+/// Listeners that serve several dependencies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gateways {
+    /// Requests told apart by `Host`, or by the first part of their path.
+    pub shared: Option<SocketAddr>,
+    /// For `HTTP_PROXY` and `HTTPS_PROXY`: absolute-form requests and CONNECT.
+    pub forward: Option<SocketAddr>,
+    /// For redirected connections (Linux).
+    pub transparent: Option<Transparent>,
+    /// Who may use the forward and transparent gateways beside loopback clients: address and prefix
+    /// length.
+    pub clients: Vec<(IpAddr, u8)>,
+}
+
+/// How connections are redirected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transparent {
+    pub listen: SocketAddr,
+    pub mode: Redirection,
+}
+
+/// How the kernel hands redirected connections over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirection {
+    /// NAT: the original destination is asked for (`SO_ORIGINAL_DST`).
+    #[default]
+    Redirect,
+    /// The original destination is the connection's local address (needs `CAP_NET_ADMIN`).
+    Tproxy,
 }
 
 /// What is the same for all listeners.
@@ -49,10 +121,11 @@ pub struct Options {
     pub fallback_to_free: bool,
     /// Names the faults in the answers that they make up (`x-brownout-fault`).
     pub mark_faults: bool,
-    /// Certificates to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Where the installation's certificate authority is; None: the user's own place.
+    pub ca_dir: Option<PathBuf>,
     /// How long connecting to an upstream may take; 10 s when not set.
     pub connect_timeout: Option<Duration>,
+    pub gateways: Gateways,
 }
 
 /// Why the proxy does not start.
@@ -86,11 +159,15 @@ impl Proxy {
     ) -> Result<Running, Error> {
         let drain = CancellationToken::new();
         let mut bound = Vec::with_capacity(listeners.len());
+        let mut directory = route::Directory { dependencies: Vec::new() };
         for listener in listeners {
-            let socket = listen::bind(&listener.name, listener.listen, options.fallback_to_free)?;
+            let place = |address| listen::bind(&listener.name, address, options.fallback_to_free);
+            let socket = listener.listen.map(place).transpose()?;
             let pool = pool_of(&listener, &options)?;
             let dependency = Dependency {
                 gate: engine.gate(&listener.name),
+                hosts: hosts_of(&listener),
+                path: listener.path.clone().unwrap_or_else(|| format!("/{}", listener.name)),
                 name: listener.name,
                 dialect: listener.dialect,
                 identify: listener.identify,
@@ -101,24 +178,40 @@ impl Proxy {
                 drain: drain.clone(),
                 mark_faults: options.mark_faults,
             };
-            bound.push((socket, Arc::new(dependency)));
+            let dependency = Arc::new(dependency);
+            directory.dependencies.push(Arc::clone(&dependency));
+            bound.extend(socket.map(|socket| (socket, dependency)));
         }
+        // What stands behind the gateways.
+        let _directory = Arc::new(directory);
         let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
         for ((socket, address), dependency) in bound {
             let name = Arc::clone(&dependency.name);
-            let task = tokio::spawn(listen::accept(socket, address, dependency));
+            let entrance = Arc::new(Entrance::Http(dependency));
+            let (engine, drain) = (Arc::clone(&engine), running.drain.clone());
+            let task = tokio::spawn(listen::accept(socket, address, entrance, engine, drain));
             running.listeners.push(Listening { name, address, task });
         }
         Ok(running)
     }
 }
 
+/// The hosts that mean a dependency: its upstream's own and those that were named.
+fn hosts_of(listener: &Listener) -> Vec<String> {
+    let own = listener.upstream.host_str().map(str::to_ascii_lowercase);
+    let named = listener.hosts.iter().map(|host| host.to_ascii_lowercase());
+    own.into_iter().chain(named).collect()
+}
+
 fn pool_of(listener: &Listener, options: &Options) -> Result<Pool<request::RequestBody>, Error> {
     let name = || Arc::clone(&listener.name);
     let origin = Origin::new(&listener.upstream)
         .map_err(|source| Error::Upstream { name: name(), source })?;
-    let mut connect =
-        ConnectOptions { ca_file: options.ca_file.clone(), ..ConnectOptions::default() };
+    let mut connect = ConnectOptions {
+        tls: listener.upstream_tls.clone(),
+        http: listener.http,
+        ..ConnectOptions::default()
+    };
     if let Some(timeout) = options.connect_timeout {
         connect.timeout = timeout;
     }

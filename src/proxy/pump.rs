@@ -88,8 +88,8 @@ async fn ask_about_request(connection: &Connection, passing: &mut Passing) -> As
                     }
                     Order::Answer(answer) => return Ask::Answer(answer),
                     Order::End(ending) => return Ask::End(ending),
-                    // There is no answer yet that a piece could belong to.
-                    Order::Send(_) => {}
+                    // There is no answer yet that a piece could belong to, no handshake any more.
+                    Order::Send(_) | Order::Certificate(_) => {}
                 }
             }
             if !again {
@@ -149,7 +149,7 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
                     drop(body);
                     return Err(ended(&connection, ending, sent.books).await);
                 }
-                Order::Again(_) => {}
+                Order::Again(_) | Order::Certificate(_) => {}
             }
         }
     }
@@ -291,8 +291,8 @@ impl Pump {
                         Some(Holding(self.books.connection().dependency.clock.sleep(time)));
                 }
                 Some(Order::End(ending)) => self.end(ending),
-                // Too late for both: the head has gone out.
-                Some(Order::Again(_) | Order::Answer(_)) => {}
+                // Too late for these: the head has gone out.
+                Some(Order::Again(_) | Order::Answer(_) | Order::Certificate(_)) => {}
                 None if self.stage == Stage::Over => {
                     self.books.ended(CallEnd::Complete);
                     return Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))));
@@ -322,7 +322,7 @@ impl Pump {
             let injected = self.orders.iter().any(|order| matches!(order, Order::End(_)));
             self.books.ended(if injected { CallEnd::Injected } else { CallEnd::Complete });
         }
-        self.books.connection().wire.mark_dirty();
+        self.books.connection().line.wire.mark_dirty();
         Frame::data(bytes)
     }
 
@@ -338,9 +338,6 @@ impl Pump {
     fn poll_ended(&mut self, cx: &mut Context<'_>, ending: Ending) -> Poll<Option<Killed>> {
         match ending {
             Ending::Clean => Poll::Ready(None),
-            Ending::Close | Ending::Reset => {
-                self.books.connection().poll_killed(cx, ending).map(Some)
-            }
             Ending::Hang => {
                 let drain = &self.books.connection().dependency.drain;
                 let Hanging(drained) = self
@@ -349,6 +346,7 @@ impl Pump {
                 ready!(drained.as_mut().poll(cx));
                 self.books.connection().poll_killed(cx, Ending::Close).map(Some)
             }
+            ending => self.books.connection().poll_killed(cx, ending).map(Some),
         }
     }
 

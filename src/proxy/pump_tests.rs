@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Dependency, serve};
+use super::route::Route;
 use crate::dialect;
 use crate::engine::identify::Identify;
 use crate::engine::{Arming, Engine, Rule, Selector};
@@ -78,6 +79,8 @@ impl Bench {
         }
         let dependency = Dependency {
             name: "llm".into(),
+            hosts: Vec::new(),
+            path: "/llm".to_owned(),
             gate: engine.gate("llm"),
             dialect: dialect::by_kind("openai").unwrap(),
             identify: Identify::default(),
@@ -89,7 +92,9 @@ impl Bench {
             mark_faults: false,
         };
         let (app, proxy) = duplex(64 << 10);
-        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), Arc::new(dependency)));
+        let route = Arc::new(Route::Fixed(Arc::new(dependency)));
+        let drain = route.drain().clone();
+        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), route, drain));
         let (app, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(app)).await.unwrap();
         tokio::spawn(connection);

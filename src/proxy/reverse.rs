@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::answer::{AnswerBody, Passed, cut_of};
 use super::call::{self, Books};
-use super::connection::{Connection, Dependency, Killed};
+use super::connection::{Connection, Dependency, Killed, Line};
 use super::request::RequestBody;
 use super::{headers, pump, tunnel};
 use crate::dialect;
@@ -71,11 +71,11 @@ impl Passing {
         let upgrade = headers::is_upgrade(&raw).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, incoming) = request.into_parts();
         if upgrade.is_none() && incoming.is_end_stream() {
-            connection.wire.expect_head();
+            connection.line.wire.expect_head();
         }
         let version = parts.version;
         parts.extensions.clear();
-        let body = RequestBody::new(incoming, Arc::clone(&connection.wire));
+        let body = RequestBody::new(incoming, Arc::clone(&connection.line.wire));
         Self { parts, body, raw, books, upgrade, version }
     }
 
@@ -151,7 +151,7 @@ pub(super) fn pass_on(
         asked => {
             if asked.is_some() {
                 // Another request may follow on this connection.
-                connection.wire.expect_head();
+                connection.line.wire.expect_head();
             }
             AnswerBody::Passed(Passed::new(body, books))
         }
@@ -172,8 +172,8 @@ pub(super) fn opened(
         false => call::retry_after(&head.headers),
     };
     books.head(head.status, retry_after);
-    connection.wire.write_head(&mut head.headers, lines, framed);
-    connection.wire.mark_dirty();
+    connection.line.wire.write_head(&mut head.headers, lines, framed);
+    connection.line.wire.mark_dirty();
     head.version = Version::HTTP_11;
     Response::from_parts(head, ())
 }
@@ -185,6 +185,29 @@ pub(super) fn made(
     faults: &[Arc<str>],
     mut books: Books,
 ) -> Response<AnswerBody> {
+    let marked = connection.dependency.mark_faults && !faults.is_empty();
+    let mark = marked.then(|| ("x-brownout-fault", faults.join(", ")));
+    let (head, lines, framed) = written(&answer, mark);
+    let response = opened(connection, head, lines, framed, &mut books);
+    let body = (!answer.body.is_empty()).then_some(answer.body);
+    response.map(|()| AnswerBody::Made(body, books))
+}
+
+/// What an app is told whose request is for no dependency.
+pub(super) fn refused(line: &Line, answer: dialect::Answer) -> Response<AnswerBody> {
+    let (mut head, lines, framed) = written(&answer, None);
+    line.wire.write_head(&mut head.headers, lines, framed);
+    line.wire.mark_dirty();
+    head.version = Version::HTTP_11;
+    let body = (!answer.body.is_empty()).then_some(answer.body);
+    Response::from_parts(head, AnswerBody::Told(body))
+}
+
+/// The head of an answer that we make up, its lines, and whether they say how it is framed.
+fn written(
+    answer: &dialect::Answer,
+    mark: Option<(&str, String)>,
+) -> (http::response::Parts, Lines, bool) {
     let mut lines = Lines::with_capacity(256);
     let mut head = Response::new(()).into_parts().0;
     head.status = answer.status;
@@ -196,13 +219,11 @@ pub(super) fn made(
             head.headers.append(name, value);
         }
     }
-    if connection.dependency.mark_faults && !faults.is_empty() {
-        lines.push(b"x-brownout-fault", faults.join(", ").as_bytes());
+    if let Some((name, value)) = mark {
+        lines.push(name.as_bytes(), value.as_bytes());
     }
     let framed = lines.contains("content-length") || lines.contains("transfer-encoding");
-    let response = opened(connection, head, lines, framed, &mut books);
-    let body = (!answer.body.is_empty()).then_some(answer.body);
-    response.map(|()| AnswerBody::Made(body, books))
+    (head, lines, framed)
 }
 
 /// The upstream gave no answer: the app is told why, or sees its own connection end in the same way.

@@ -22,7 +22,7 @@ pub(super) fn spawn(
     mut books: Books,
 ) {
     connection.hand_over();
-    let wire = Arc::clone(&connection.wire);
+    let wire = Arc::clone(&connection.line.wire);
     let drain = connection.dependency.drain.clone();
     tokio::spawn(async move {
         let joined = async {

@@ -130,7 +130,7 @@ fn dependencies_and_faults_alone_are_a_sidecar() {
          http://localhost:11434/base }\nfaults: { slow: { target: llm, latency: { add: 1s } } }\n",
     );
     assert!(plan.workload.is_none() && plan.phases.is_empty());
-    assert_eq!(plan.dependencies[0].listen.to_string(), "127.0.0.1:0");
+    assert_eq!(plan.dependencies[0].listen.unwrap().to_string(), "127.0.0.1:0");
 }
 
 #[test]
@@ -200,7 +200,7 @@ dependencies:
         _ => None,
     };
     let plan = loaded(text, &Options { environment: &environment, ..Options::default() }).plan;
-    assert_eq!(plan.dependencies[0].listen.port(), 5005);
+    assert_eq!(plan.dependencies[0].listen.unwrap().port(), 5005);
     let Upstream::Url(url) = &plan.dependencies[0].upstream else { panic!() };
     assert_eq!(url.as_str(), "https://a.example/v2");
     let again = "version: 1\nvars: { A: \"$${B}\" }\nname: $${HOME} ${A}\ndependencies: { llm: { kind: \

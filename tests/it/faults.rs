@@ -18,6 +18,8 @@ fn fault(name: &str, yaml: &str) -> Box<dyn Fault> {
 fn armed(fault: &dyn Fault, kind: &str, at: Duration) -> Chain {
     let exchange = Exchange {
         dependency: Arc::from("dependency"),
+        level: Default::default(),
+        transport: Default::default(),
         key: ExchangeKey(1),
         ordinal: 0,
         method: Method::POST,

@@ -42,8 +42,13 @@ impl Lowering<'_> {
                 lowered.push(Dependency {
                     name: shared(&name),
                     kind: kind.to_owned(),
-                    listen,
+                    listen: Some(listen),
+                    tls: None,
                     upstream,
+                    upstream_tls: Default::default(),
+                    http: Default::default(),
+                    hosts: Vec::new(),
+                    path: None,
                     region: dependency.region,
                     line: place.line,
                 });
@@ -257,7 +262,8 @@ impl Lowering<'_> {
             };
             let port = url.port_or_known_default();
             let ours = dependencies.iter().find(|other| {
-                local && other.listen.port() != 0 && Some(other.listen.port()) == port
+                let listens = other.listen.map(|listen| listen.port()).filter(|port| *port != 0);
+                local && listens.is_some() && listens == port
             });
             let Some(ours) = ours else { continue };
             let path = way!["dependencies", &*one.name, "upstream"];

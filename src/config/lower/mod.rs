@@ -93,6 +93,7 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
     let safety = lowering.safety(experiment.safety, &phases, &defaults);
     let outputs = lowering.outputs(experiment.outputs);
     Plan {
+        gateways: Default::default(),
         name: experiment
             .name
             .filter(|name| !name.trim().is_empty())

@@ -82,7 +82,7 @@ impl Client {
                 Some(Order::Send(_)) => {
                     self.first_token.get_or_insert(now);
                 }
-                Some(Order::End(_)) => unreachable!("saturation ends nothing"),
+                Some(Order::Certificate(_) | Order::End(_)) => unreachable!("saturation ends nothing"),
                 None => {}
             }
             if !self.orders.is_empty() {

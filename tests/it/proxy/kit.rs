@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use brownout::dialect;
-use brownout::engine::identify::Identify;
 use brownout::engine::{Arming, Engine, Rule, Selector};
 use brownout::exchange::{Grain, Item};
 use brownout::fault::{self, Effect, Fault, Impossible, Orders};
@@ -182,6 +181,13 @@ impl Bench {
     }
 
     pub(crate) async fn start(upstream: &str, script: Script, options: Options) -> Self {
+        let openai = dialect::by_kind("openai").unwrap();
+        let listener = Listener::new("llm", openai, upstream.parse().unwrap());
+        Self::of(listener, script, options).await
+    }
+
+    /// In front of this dependency, which is called `llm`.
+    pub(crate) async fn of(listener: Listener, script: Script, options: Options) -> Self {
         let (recorder, tap) = Recorder::channel(100_000);
         let rule = Rule {
             name: "test".into(),
@@ -194,13 +200,6 @@ impl Bench {
         };
         let engine = Arc::new(Engine::new(1, vec![rule], Recorder::none()));
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
-        let listener = Listener {
-            name: "llm".into(),
-            dialect: dialect::by_kind("openai").unwrap(),
-            listen: "127.0.0.1:0".parse().unwrap(),
-            upstream: upstream.parse().unwrap(),
-            identify: Identify::default(),
-        };
         let running = Proxy::start(vec![listener], Arc::clone(&engine), recorder, clock, options)
             .await
             .unwrap();

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use brownout::proxy::Options;
+use brownout::dialect;
+use brownout::proxy::{Listener, Options};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -48,9 +49,10 @@ async fn an_upstream_with_a_trusted_certificate_is_called() {
     let (port, pem) = upstream().await;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(pem.as_bytes()).unwrap();
-    let options = Options { ca_file: Some(file.path().to_owned()), ..Options::default() };
-    let url = format!("https://localhost:{port}");
-    let bench = Bench::start(&url, Script::default(), options).await;
+    let url = format!("https://localhost:{port}").parse().unwrap();
+    let mut listener = Listener::new("llm", dialect::by_kind("openai").unwrap(), url);
+    listener.upstream_tls.ca_file = Some(file.path().to_owned());
+    let bench = Bench::of(listener, Script::default(), Options::default()).await;
     let mut client = Peer::connect(bench.address).await;
     for _ in 0..3 {
         client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;

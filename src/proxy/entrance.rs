@@ -1,0 +1,49 @@
+//! What a new connection is: plain HTTP, TLS, a raw protocol, a call to a forward proxy, or one that
+//! was redirected here. Each kind has a file of its own; this one only tells them apart.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::connection::{self, Dependency};
+use super::route::Route;
+use crate::net::Stream;
+
+/// A place to listen, and what is behind it.
+#[derive(Debug)]
+pub(super) enum Entrance {
+    /// HTTP for one dependency.
+    Http(Arc<Dependency>),
+}
+
+impl Entrance {
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Http(dependency) => &dependency.name,
+        }
+    }
+
+    /// The dependency that a fault may refuse connections of.
+    pub(super) fn dependency(&self) -> Option<&Arc<Dependency>> {
+        match self {
+            Self::Http(dependency) => Some(dependency),
+        }
+    }
+
+    /// Serves a connection until it ends.
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream) {
+        match &*self {
+            Self::Http(dependency) => {
+                let route = Arc::new(Route::Fixed(Arc::clone(dependency)));
+                http(Stream::Tcp(stream), route).await;
+            }
+        }
+    }
+}
+
+/// Serves HTTP on a connection, whichever version the app speaks.
+pub(super) async fn http(stream: Stream, route: Arc<Route>) {
+    let drain = route.drain().clone();
+    connection::serve(stream, route, drain).await;
+}

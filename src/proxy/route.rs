@@ -1,0 +1,62 @@
+//! Which dependency a request is for: the listener's own, or one found by host or path.
+
+use std::sync::Arc;
+
+use http::Request;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Dependency;
+use crate::dialect::Answer;
+
+/// All dependencies, for listeners that serve more than one.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) dependencies: Vec<Arc<Dependency>>,
+}
+
+impl Directory {
+    /// The dependency that a host (without its port) means: one that names it exactly goes before
+    /// one that has a pattern for it.
+    pub(super) fn by_host(&self, host: &str) -> Option<&Arc<Dependency>> {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let below = |pattern: &str| {
+            pattern.strip_prefix('*').is_some_and(|end| host.ends_with(end) && host != end)
+        };
+        let any = |fits: &dyn Fn(&str) -> bool| {
+            let mut all = self.dependencies.iter();
+            all.find(|dependency| dependency.hosts.iter().any(|known| fits(known)))
+        };
+        any(&|known| known == host).or_else(|| any(&below))
+    }
+}
+
+/// How a listener finds the dependency of a request.
+#[derive(Debug)]
+pub(super) enum Route {
+    /// All requests are for this one.
+    Fixed(Arc<Dependency>),
+}
+
+impl Route {
+    /// The dependency that all requests are for, if there is one.
+    pub(super) fn fixed(&self) -> Option<&Arc<Dependency>> {
+        match self {
+            Self::Fixed(dependency) => Some(dependency),
+        }
+    }
+
+    /// Cancelled when no more requests are taken.
+    pub(super) fn drain(&self) -> &CancellationToken {
+        match self {
+            Self::Fixed(dependency) => &dependency.drain,
+        }
+    }
+
+    /// The dependency of a request, whose target becomes the path as the dependency knows it; or
+    /// what the app is told when there is none.
+    pub(super) fn find<B>(&self, _request: &mut Request<B>) -> Result<Arc<Dependency>, Answer> {
+        match self {
+            Self::Fixed(dependency) => Ok(Arc::clone(dependency)),
+        }
+    }
+}
