@@ -103,9 +103,10 @@ async fn ask_about_request(connection: &Connection, passing: &mut Passing) -> As
 /// Holds a request back. Its body is read meanwhile, since an app that goes away is noticed only
 /// behind it.
 async fn hold_request(connection: &Connection, passing: &mut Passing, time: Duration) {
+    // Before the clock runs: what it measures is never shorter than the wait.
+    passing.books.hold();
     let mut sleep = connection.dependency.clock.sleep(time);
     let mut peeked = false;
-    passing.books.hold();
     poll_fn(|cx| {
         if !peeked {
             peeked = passing.body.poll_peek(cx).is_ready();

@@ -431,7 +431,7 @@ fn within_seconds(what: &str, text: &str) {
     let began = Instant::now();
     let outcome = load("brownout.yaml", text, &Options::default());
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(20), "{what} took {took:?}");
+    assert!(took < Duration::from_secs(60), "{what} took {took:?}");
     let found = outcome.err().unwrap_or_else(|| panic!("{what} was taken"));
     assert!(found.to_string().len() < 20_000, "{what} makes a very long message");
 }
