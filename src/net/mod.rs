@@ -1,11 +1,13 @@
 //! Sockets and time: the clock with its timer thread, upstream connections, TLS. It knows nothing
 //! of faults, dialects or experiments.
 
+pub mod ca;
 mod clock;
 mod connect;
 pub mod head;
 pub mod pool;
 mod replay;
+pub mod secure;
 mod serve;
 mod socket;
 mod stream;
