@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -68,6 +69,11 @@ impl Origin {
     /// As it stands in a `Host` header.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> Scheme {
+        if self.tls { Scheme::HTTPS } else { Scheme::HTTP }
     }
 
     /// What stands in front of every path: empty, or `/v1`.
@@ -158,6 +164,11 @@ pub enum Error {
     Reset { origin: String },
     #[error("{origin} does not speak HTTP/1.1: {reason}")]
     Protocol { origin: String, reason: String },
+    #[error("{origin} does not speak HTTP/2: {reason}")]
+    Http2 { origin: String, reason: String },
+    /// RST_STREAM before the end of the message.
+    #[error("{origin} reset the stream with {}", named(*code))]
+    StreamReset { origin: String, code: u32 },
     /// The request's own body failed, so it was given up.
     #[error("the request to {origin} was given up: {reason}")]
     Request { origin: String, reason: String },
@@ -178,7 +189,7 @@ impl Error {
 
     /// Whether an existing connection was closed or reset by the other side.
     pub fn is_cut(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Reset { .. })
+        matches!(self, Self::Closed { .. } | Self::Reset { .. } | Self::StreamReset { .. })
     }
 
     /// What hyper says about a connection to this origin, as one of ours.
@@ -211,6 +222,13 @@ impl Error {
             Self::Protocol { origin: name, reason: with_causes(error) }
         }
     }
+}
+
+/// The name of an HTTP/2 error code, or its number.
+fn named(code: u32) -> String {
+    // Names as RFC 9113 has them; the library's text for an unknown one is of no use.
+    let text = format!("{:?}", h2::Reason::from(code));
+    if text.starts_with("Reason(") { format!("code {code}") } else { text }
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
@@ -263,7 +281,14 @@ impl Connector {
         &self.origin
     }
 
+    /// A connection for HTTP/1.1.
     pub(super) fn connect(self: &Arc<Self>) -> Connecting {
+        self.connect_for(&[b"http/1.1"])
+    }
+
+    /// A connection for one of these protocols, as ALPN names them; under TLS the stream tells
+    /// which one the upstream has chosen.
+    pub(super) fn connect_for(self: &Arc<Self>, protocols: &'static [&'static [u8]]) -> Connecting {
         let this = Arc::clone(self);
         Box::pin(async move {
             if let Way::Memory(make) = &this.way {
@@ -271,11 +296,13 @@ impl Connector {
             }
             let timed_out =
                 |_| Error::Timeout { origin: this.origin.to_string(), after: this.timeout };
-            tokio::time::timeout(this.timeout, this.connect_now()).await.map_err(timed_out)?
+            tokio::time::timeout(this.timeout, this.connect_now(protocols))
+                .await
+                .map_err(timed_out)?
         })
     }
 
-    async fn connect_now(&self) -> Result<Stream, Error> {
+    async fn connect_now(&self, protocols: &[&[u8]]) -> Result<Stream, Error> {
         let tcp = self.connect_tcp().await?;
         let _ = tcp.set_nodelay(true);
         let Way::Tls(connector) = &self.way else {
@@ -284,7 +311,12 @@ impl Connector {
         let failed = |reason| Error::Tls { origin: self.origin.to_string(), reason };
         let name = ServerName::try_from(self.origin.host.clone())
             .map_err(|_| failed(format!("`{}` is no name for a certificate", self.origin.host)))?;
-        let tls = connector.connect(name, tcp).await.map_err(|error| failed(error.to_string()))?;
+        let protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let tls = connector
+            .with_alpn(protocols)
+            .connect(name, tcp)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         Ok(Stream::Tls(Box::new(tls)))
     }
 

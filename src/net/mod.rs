@@ -5,6 +5,8 @@ pub mod ca;
 mod clock;
 mod connect;
 pub mod head;
+mod lent;
+mod outflow;
 pub mod pool;
 mod replay;
 pub mod secure;
@@ -19,6 +21,8 @@ pub use self::connect::{
     BadOrigin, ConnectOptions, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
 };
 pub use self::head::{Lines, RawHead, Special};
+pub use self::lent::{Lent, Loan};
+pub use self::outflow::{Gone, Outflow};
 pub use self::pool::Pool;
 pub use self::serve::Server;
 pub use self::socket::{Socket, Wire};

@@ -1,15 +1,19 @@
-//! Upstream connections, kept and used again. A connection has no task of its own: it is driven by
-//! whoever waits for its answer, so an answer that is dropped ends its request at once.
+//! Upstream connections, kept and used again. One that speaks HTTP/1.1 has no task of its own: it is
+//! driven by whoever waits for its answer, so an answer that is dropped ends its request at once.
+
+mod http2;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -18,7 +22,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::connect::{ConnectOptions, Connector, Error, Origin};
+use self::http2::{Conn, Conns, Slot, Speaks, Streaming};
+use super::connect::{ConnectOptions, Connector, Error, HttpVersion, Origin};
 use super::head::{Lines, RawHead};
 use super::replay::Replaying;
 use super::socket::{RECORD, Socket, Wire};
@@ -59,6 +64,9 @@ struct Shared<B: Body + 'static> {
     connector: Arc<Connector>,
     options: Options,
     idle: Mutex<Idle<B>>,
+    http2: Mutex<Conns>,
+    /// The upstream was offered HTTP/2 by ALPN, and chose HTTP/1.1.
+    chose_http1: AtomicBool,
 }
 
 struct Idle<B: Body + 'static> {
@@ -67,7 +75,19 @@ struct Idle<B: Body + 'static> {
     swept: bool,
 }
 
-/// One connection.
+/// A connection for one request.
+pub struct Way<B: Body + 'static>(On<B>);
+
+enum On<B: Body + 'static> {
+    Http1(Box<Lane<B>>),
+    Http2(Slot),
+}
+
+/// An extension of requests: is told each interim answer (1xx).
+#[derive(Clone)]
+pub struct Interim(Arc<dyn Fn(Response<()>) + Send + Sync>);
+
+/// One connection that speaks HTTP/1.1.
 struct Lane<B: Body + 'static> {
     sender: SendRequest<B>,
     driver: http1::Connection<TokioIo<Socket<Replaying>>, B>,
@@ -84,11 +104,15 @@ pub struct Answer<B: Body + 'static> {
 }
 
 /// The body of an answer. Read to its end it gives the connection back; dropped before, it closes
-/// the connection, which tells the upstream at once.
+/// the connection or resets its stream, which tells the upstream at once.
 pub struct Answering<B: Body + 'static> {
-    incoming: Incoming,
-    lane: Option<Box<Lane<B>>>,
+    from: Source<B>,
     shared: Arc<Shared<B>>,
+}
+
+enum Source<B: Body + 'static> {
+    Http1 { incoming: Incoming, lane: Option<Box<Lane<B>>> },
+    Http2(Box<Streaming>),
 }
 
 impl<B> Pool<B>
@@ -112,7 +136,14 @@ where
 
     fn over(connector: Connector, options: Options) -> Self {
         let idle = Mutex::new(Idle { lanes: VecDeque::new(), swept: false });
-        Self { shared: Arc::new(Shared { connector: Arc::new(connector), options, idle }) }
+        let shared = Shared {
+            connector: Arc::new(connector),
+            options,
+            idle,
+            http2: Mutex::default(),
+            chose_http1: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Where the connections go.
@@ -133,24 +164,61 @@ where
         {
             request.headers_mut().insert(header::HOST, host);
         }
-        Ok(self.exchange(request, None).await?.response)
+        let lane = self.shared.lane().await?;
+        Ok(self.exchange(lane, request, None).await?.response)
     }
 
-    /// The same with the head's lines as they are to stand on the wire (framing included), and
-    /// with the answer's head as it was read.
-    pub async fn send_lines(&self, request: Request<B>, lines: Lines) -> Result<Answer<B>, Error> {
-        self.exchange(request, Some(lines)).await
+    /// A connection for a request of an app that speaks HTTP/2, or HTTP/1.1.
+    pub async fn way(&self, http2: bool) -> Result<Way<B>, Error> {
+        let encrypted = self.origin().scheme() == Scheme::HTTPS;
+        let protocols: &[&[u8]] = match self.shared.options.connect.http {
+            HttpVersion::Http2 => &[b"h2"],
+            HttpVersion::Auto if http2 && !encrypted => &[b"h2"],
+            HttpVersion::Auto if http2 && !self.shared.chose_http1.load(Ordering::Relaxed) => {
+                &[b"h2", b"http/1.1"]
+            }
+            HttpVersion::Auto | HttpVersion::Http1 => {
+                return self.shared.lane().await.map(|lane| Way(On::Http1(lane)));
+            }
+        };
+        self.shared.slot_or_lane(protocols).await.map(Way)
+    }
+
+    /// Sends a request on a connection that speaks HTTP/1.1, with the head's lines as they are to
+    /// stand on the wire (framing included). The answer comes with its head as it was read.
+    ///
+    /// A connection that speaks HTTP/2 has no lines: there the request's own map counts.
+    pub async fn send_on(
+        &self,
+        way: Way<B>,
+        request: Request<B>,
+        lines: Lines,
+    ) -> Result<Answer<B>, Error> {
+        match way.0 {
+            On::Http1(lane) => self.exchange(lane, request, Some(lines)).await,
+            On::Http2(slot) => {
+                let response = slot.exchange(self.origin(), request).await?;
+                let shared = Arc::clone(&self.shared);
+                let from = |body| Answering { from: Source::Http2(Box::new(body)), shared };
+                Ok(Answer { response: response.map(from), head: None })
+            }
+        }
     }
 
     async fn exchange(
         &self,
+        mut lane: Box<Lane<B>>,
         mut request: Request<B>,
         lines: Option<Lines>,
     ) -> Result<Answer<B>, Error> {
-        let mut lane = match self.shared.checkout() {
-            Some(lane) => lane,
-            None => self.shared.connect().await?,
-        };
+        if let Some(interim) = request.extensions_mut().remove::<Interim>() {
+            hyper::ext::on_informational(&mut request, move |answer| {
+                let mut head = Response::new(());
+                *head.status_mut() = answer.status();
+                *head.headers_mut() = answer.headers().clone();
+                interim.tell(head);
+            });
+        }
         let raw = lines.is_some();
         if let Some(lines) = lines {
             lane.wire.write_head(request.headers_mut(), lines, true);
@@ -174,9 +242,10 @@ where
         let head = if raw { lane.wire.take_head() } else { None };
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let response = response.map(|incoming| {
-            let mut body =
-                Answering { incoming, lane: Some(lane), shared: Arc::clone(&self.shared) };
-            if body.incoming.is_end_stream() && !upgraded {
+            let whole = incoming.is_end_stream() && !upgraded;
+            let from = Source::Http1 { incoming, lane: Some(lane) };
+            let mut body = Answering { from, shared: Arc::clone(&self.shared) };
+            if whole {
                 body.release();
             }
             body
@@ -185,11 +254,83 @@ where
     }
 }
 
+impl<B: Body + 'static> Way<B> {
+    /// Whether it speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.0, On::Http2(_))
+    }
+}
+
+impl Interim {
+    /// Calls this with each interim answer.
+    pub fn new(told: impl Fn(Response<()>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    fn tell(&self, head: Response<()>) {
+        (self.0)(head);
+    }
+}
+
 impl<B> Shared<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    /// A connection that speaks HTTP/1.1.
+    async fn lane(&self) -> Result<Box<Lane<B>>, Error> {
+        match self.checkout() {
+            Some(lane) => Ok(lane),
+            None => self.dress(self.connector.connect().await?).await,
+        }
+    }
+
+    /// A place on a shared connection. One that is being made is waited for, not made twice; it may
+    /// turn out to speak HTTP/1.1.
+    async fn slot_or_lane(
+        self: &Arc<Self>,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<On<B>, Error> {
+        loop {
+            let (slot, attempt) = {
+                let mut conns = self.http2.lock();
+                match conns.slot() {
+                    Some(slot) => (Some(slot), None),
+                    None => (None, Some(conns.attempt())),
+                }
+            };
+            if let Some(slot) = slot {
+                if slot.is_ready().await {
+                    return Ok(On::Http2(slot));
+                }
+                continue;
+            }
+            let Some(attempt) = attempt else { continue };
+            let mut own = None;
+            let made = attempt.made(async {
+                let (spoken, conn) = match Conn::open(&self.connector, protocols).await {
+                    Ok(Speaks::Http1(stream)) => {
+                        self.chose_http1.store(true, Ordering::Relaxed);
+                        own = Some(stream);
+                        (Ok(()), None)
+                    }
+                    Ok(Speaks::Http2(conn)) => (Ok(()), Some(conn)),
+                    Err(error) => (Err(error), None),
+                };
+                self.http2.lock().conclude(&attempt, conn);
+                spoken
+            });
+            made.await?;
+            if let Some(stream) = own {
+                return self.dress(stream).await.map(On::Http1);
+            }
+            if self.chose_http1.load(Ordering::Relaxed) {
+                return self.lane().await.map(On::Http1);
+            }
+            self.keep_sweeping();
+        }
+    }
+
     /// The idle connection that was used last, if there is a sound one.
     fn checkout(&self) -> Option<Box<Lane<B>>> {
         loop {
@@ -205,8 +346,8 @@ where
         }
     }
 
-    async fn connect(&self) -> Result<Box<Lane<B>>, Error> {
-        let stream = self.connector.connect().await?;
+    /// Speaks HTTP/1.1 on a new connection.
+    async fn dress(&self, stream: Stream) -> Result<Box<Lane<B>>, Error> {
         let wire = Arc::<Wire<Replaying>>::default();
         let stream = Replaying::new(stream, Arc::clone(&self.connector), wire.bits().clone());
         let socket = TokioIo::new(Socket::client(stream, Arc::clone(&wire)));
@@ -223,8 +364,12 @@ where
         if idle.lanes.len() > self.options.keep {
             idle.lanes.pop_front();
         }
-        if !idle.swept {
-            idle.swept = true;
+        drop(idle);
+        self.keep_sweeping();
+    }
+
+    fn keep_sweeping(self: &Arc<Self>) {
+        if !std::mem::replace(&mut self.idle.lock().swept, true) {
             tokio::spawn(sweep(Arc::downgrade(self), self.options.idle));
         }
     }
@@ -242,7 +387,8 @@ where
         let Some(shared) = shared.upgrade() else { return };
         let mut state = shared.idle.lock();
         state.lanes.retain_mut(|(since, lane)| since.elapsed() <= idle && lane.is_sound());
-        if state.lanes.is_empty() {
+        let shared_left = shared.http2.lock().sweep(idle);
+        if state.lanes.is_empty() && !shared_left {
             state.swept = false;
             return;
         }
@@ -268,7 +414,8 @@ where
 {
     /// The answer is whole: the connection is kept if it can take another request.
     fn release(&mut self) {
-        if let Some(mut lane) = self.lane.take()
+        if let Source::Http1 { lane, .. } = &mut self.from
+            && let Some(mut lane) = lane.take()
             && (lane.sender.is_ready() || lane.is_sound())
         {
             self.shared.give_back(lane);
@@ -276,8 +423,8 @@ where
     }
 
     /// After a 101: the connection itself, with the bytes that came behind the head.
-    pub async fn upgraded(mut self) -> Option<(Stream, Bytes)> {
-        let mut lane = self.lane.take()?;
+    pub async fn upgraded(self) -> Option<(Stream, Bytes)> {
+        let Source::Http1 { lane: Some(mut lane), .. } = self.from else { return None };
         poll_fn(|cx| lane.driver.poll_without_shutdown(cx)).await.ok()?;
         let Lane { driver, wire, .. } = *lane;
         let parts = driver.into_parts();
@@ -300,22 +447,26 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        let origin = this.shared.connector.origin();
+        let (incoming, lane) = match &mut this.from {
+            Source::Http1 { incoming, lane } => (incoming, lane),
+            Source::Http2(streaming) => return streaming.poll_frame(cx, origin),
+        };
         let mut driven = false;
         loop {
             // While there is a connection only its driver moves the body on: no waker is needed.
             let mut idle = Context::from_waker(Waker::noop());
-            let cx_body = if this.lane.is_some() { &mut idle } else { &mut *cx };
-            match Pin::new(&mut this.incoming).poll_frame(cx_body) {
+            let cx_body = if lane.is_some() { &mut idle } else { &mut *cx };
+            match Pin::new(&mut *incoming).poll_frame(cx_body) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    if this.incoming.is_end_stream() {
+                    if incoming.is_end_stream() {
                         this.release();
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    this.lane = None;
-                    let error = Error::from_hyper(this.shared.connector.origin(), &error);
-                    return Poll::Ready(Some(Err(error)));
+                    *lane = None;
+                    return Poll::Ready(Some(Err(Error::from_hyper(origin, &error))));
                 }
                 Poll::Ready(None) => {
                     this.release();
@@ -325,20 +476,26 @@ where
                 Poll::Pending => {}
             }
             driven = true;
-            if let Some(lane) = &mut this.lane
-                && lane.driver.poll_without_shutdown(cx).is_ready()
+            if let Some(open) = lane
+                && open.driver.poll_without_shutdown(cx).is_ready()
             {
-                this.lane = None;
+                *lane = None;
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.from {
+            Source::Http1 { incoming, .. } => incoming.is_end_stream(),
+            Source::Http2(streaming) => streaming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.from {
+            Source::Http1 { incoming, .. } => incoming.size_hint(),
+            Source::Http2(streaming) => streaming.size_hint(),
+        }
     }
 }
 
@@ -353,13 +510,26 @@ impl<B: Body + 'static> fmt::Debug for Pool<B> {
         f.debug_struct("Pool")
             .field("origin", self.shared.connector.origin())
             .field("idle", &self.shared.idle.lock().lanes.len())
+            .field("shared", &self.shared.http2.lock().len())
             .finish_non_exhaustive()
     }
 }
 
 impl<B: Body + 'static> fmt::Debug for Answering<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answering").field("incoming", &self.incoming).finish_non_exhaustive()
+        f.debug_struct("Answering").finish_non_exhaustive()
+    }
+}
+
+impl<B: Body + 'static> fmt::Debug for Way<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").field("http2", &self.is_http2()).finish()
+    }
+}
+
+impl fmt::Debug for Interim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interim")
     }
 }
 

@@ -51,6 +51,16 @@ impl Stream {
         }
     }
 
+    /// What was agreed on by ALPN, if anything was.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(_) | Self::Tcp(_) => None,
+            Self::Rewound(rewound) => rewound.rest.protocol(),
+            Self::Secured(tls) => tls.get_ref().1.alpn_protocol(),
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// The TCP connection at the bottom, if there is one.
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {

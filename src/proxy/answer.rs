@@ -62,7 +62,7 @@ impl Passed {
             }
             Some(Err(error)) => {
                 self.books.ended(CallEnd::UpstreamCut);
-                let cut = cut_of(&error);
+                let cut = self.books.connection().cut_of(&error);
                 self.cut = Some(cut);
                 self.books.connection().poll_killed(cx, cut).map(|killed| Some(Err(killed)))
             }
@@ -74,20 +74,35 @@ impl Passed {
     }
 }
 
-/// How the app sees an upstream's connection end that broke off.
-pub(super) fn cut_of(error: &net::Error) -> Ending {
-    match error {
-        net::Error::Reset { .. } => Ending::Reset,
-        _ => Ending::Close,
-    }
-}
+/// RST_STREAM: the other side could not go on.
+const INTERNAL_ERROR: u32 = 2;
 
 impl Connection {
+    /// How the app sees it that an upstream has broken off: a stream of its own ends alone.
+    pub(super) fn cut_of(&self, error: &net::Error) -> Ending {
+        match error {
+            net::Error::StreamReset { code, .. } => Ending::StreamReset(*code),
+            _ if self.line.is_http2() => Ending::StreamReset(INTERNAL_ERROR),
+            net::Error::Reset { .. } => Ending::Reset,
+            _ => Ending::Close,
+        }
+    }
+
     /// Ready to end the connection when all that came before has gone out. (Hyper throws away
     /// what it has not written when a body fails.)
     pub(super) fn poll_killed(&self, cx: &mut Context<'_>, ending: Ending) -> Poll<Killed> {
-        ready!(self.line.wire.poll_flushed(cx));
+        if !self.line.is_http2() {
+            ready!(self.line.wire.poll_flushed(cx));
+        }
         Poll::Ready(self.kill(ending))
+    }
+}
+
+impl AnswerBody {
+    /// Whether nothing can follow its last piece. (What is pumped may have trailers that were not
+    /// read yet.)
+    pub(super) fn has_no_trailers(&self) -> bool {
+        !matches!(self, Self::Pumped(_))
     }
 }
 

@@ -11,15 +11,18 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::request::RequestBody;
-use super::reverse;
+use super::request::{Incoming, RequestBody};
 use super::route::Route;
+use super::{http2, reverse};
 use crate::dialect::Dialect;
 use crate::engine::identify::Identify;
 use crate::engine::{Engine, Gate};
 use crate::fault::Ending;
 use crate::measure::Recorder;
 use crate::net::{Clock, Pool, Socket, Stream, Wire};
+
+/// RST_STREAM: nobody waits for the stream any more.
+const CANCEL: u32 = 8;
 
 /// A dependency as its connections see it.
 #[derive(Debug)]
@@ -48,21 +51,27 @@ pub(super) struct Connection {
     pub(super) line: Arc<Line>,
 }
 
-/// The connection itself, whatever its exchanges are for.
+/// The connection itself, whatever its exchanges are for; in HTTP/2 one stream of it.
 #[derive(Debug, Default)]
 pub(super) struct Line {
+    /// Of no use in HTTP/2.
     pub(super) wire: Arc<Wire<Stream>>,
     fate: Mutex<Fate>,
+    stream: Option<http2::Line>,
 }
 
 /// How a connection ends that is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Fate {
+pub(super) enum Fate {
     #[default]
     Close,
+    /// HTTP/2: it says GOAWAY and ends.
+    GoAway,
     /// A tunnel has taken it over.
     HandedOver,
     Reset,
+    /// HTTP/2: this stream alone is reset, with this code.
+    Stream(u32),
 }
 
 /// What hyper is told when an exchange ends its connection.
@@ -73,11 +82,19 @@ pub(super) struct Killed;
 impl Connection {
     /// The connection ends now, without another byte: by a reset, or by a FIN.
     pub(super) fn kill(&self, ending: Ending) -> Killed {
-        *self.line.fate.lock() = match ending.of_connection() {
+        let ending = if self.line.is_http2() { ending } else { ending.of_connection() };
+        *self.line.fate.lock() = match ending {
+            Ending::GoAway => Fate::GoAway,
             Ending::Reset => Fate::Reset,
+            Ending::StreamReset(code) => Fate::Stream(code),
             _ => Fate::Close,
         };
         Killed
+    }
+
+    /// The exchange is given up because the app or the proxy leaves: in HTTP/2 its stream alone.
+    pub(super) fn give_up(&self) -> Killed {
+        self.kill(if self.line.is_http2() { Ending::StreamReset(CANCEL) } else { Ending::Close })
     }
 
     /// Another task takes the stream when hyper has handed it over.
@@ -88,14 +105,35 @@ impl Connection {
     /// Stays silent until the app goes away (then this is dropped) or the proxy is drained.
     pub(super) async fn hang(&self) -> Killed {
         self.dependency.drain.cancelled().await;
-        self.kill(Ending::Close)
+        self.give_up()
+    }
+}
+
+impl Line {
+    /// One stream of an HTTP/2 connection.
+    pub(super) fn of_stream(stream: http2::Line, wire: Arc<Wire<Stream>>) -> Self {
+        Self { wire, fate: Mutex::default(), stream: Some(stream) }
+    }
+
+    /// The stream, in HTTP/2.
+    pub(super) fn stream(&self) -> Option<&http2::Line> {
+        self.stream.as_ref()
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// How the connection or the stream is to end.
+    pub(super) fn fate(&self) -> Fate {
+        *self.fate.lock()
     }
 }
 
 /// Serves HTTP/1.1 on a connection until it ends.
 pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: CancellationToken) {
     let (socket, wire) = Socket::server(stream);
-    let line = Arc::new(Line { wire, fate: Mutex::default() });
+    let line = Arc::new(Line { wire, ..Line::default() });
     let exchanges = Arc::clone(&line);
     // Most connections are for one dependency.
     let fixed = route.fixed().map(|dependency| {
@@ -113,7 +151,9 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
         let line = Arc::clone(&exchanges);
         async move {
             match connection {
-                Ok(connection) => reverse::exchange(connection, request, head).await,
+                Ok(connection) => {
+                    reverse::exchange(connection, request.map(Incoming::Http1), head).await
+                }
                 Err(unknown) => Ok(reverse::refused(&line, unknown)),
             }
         }
@@ -136,7 +176,7 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
             tracing::trace!(%error, "connection ended");
         }
     }
-    let fate = *line.fate.lock();
+    let fate = line.fate();
     let stream = if fate == Fate::HandedOver { None } else { line.wire.take_stream() };
     match (stream, fate) {
         (Some(stream), Fate::Reset) => stream.reset().await,

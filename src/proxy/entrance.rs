@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::connection::{self, Dependency};
+use super::http2;
 use super::route::Route;
 use crate::net::Stream;
 
@@ -42,8 +43,25 @@ impl Entrance {
     }
 }
 
-/// Serves HTTP on a connection, whichever version the app speaks.
+/// Serves HTTP on a connection, whichever version the app speaks: what was agreed on by ALPN, or
+/// what its first bytes say.
 pub(super) async fn http(stream: Stream, route: Arc<Route>) {
     let drain = route.drain().clone();
-    connection::serve(stream, route, drain).await;
+    let (stream, http2) = match stream.protocol() {
+        Some(agreed) => {
+            let http2 = agreed == b"h2";
+            (stream, http2)
+        }
+        None => tokio::select! {
+            sniffed = http2::sniff(stream) => match sniffed {
+                Some(sniffed) => sniffed,
+                None => return,
+            },
+            () = drain.cancelled() => return,
+        },
+    };
+    match http2 {
+        true => http2::serve(stream, route, drain).await,
+        false => connection::serve(stream, route, drain).await,
+    }
 }

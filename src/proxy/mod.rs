@@ -6,6 +6,7 @@ mod call;
 mod connection;
 mod entrance;
 mod headers;
+mod http2;
 mod listen;
 mod pump;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::answer::{AnswerBody, cut_of};
+use super::answer::AnswerBody;
 use super::call::Books;
 use super::connection::{Connection, Killed};
 use super::headers;
@@ -38,7 +38,7 @@ pub(super) async fn exchange(
     demand: Demand,
 ) -> Outcome {
     if demand.body && poll_fn(|cx| passing.body.poll_peek(cx)).await.is_err() {
-        return Err(connection.kill(Ending::Close));
+        return Err(connection.give_up());
     }
     decide(&connection, &mut passing, demand);
     if passing.books.decision.chain.is_empty() {
@@ -201,7 +201,8 @@ async fn pump_on(
         }
     }
     let raw = headers::reconcile(&raw, &head.headers);
-    let (lines, framed) = headers::answer(&raw, &head.headers, sent.old_client, false);
+    let (lines, framed) =
+        reverse::lines_of(&connection, &raw, &mut head.headers, sent.old_client, false);
     let response = reverse::opened(&connection, head, lines, framed, &mut pump.books);
     Ok(response.map(|()| AnswerBody::Pumped(Box::new(pump))))
 }
@@ -345,7 +346,7 @@ impl Pump {
                     .hanging
                     .get_or_insert_with(|| Hanging(Box::pin(drain.clone().cancelled_owned())));
                 ready!(drained.as_mut().poll(cx));
-                self.books.connection().poll_killed(cx, Ending::Close).map(Some)
+                Poll::Ready(Some(self.books.connection().give_up()))
             }
             ending => self.books.connection().poll_killed(cx, ending).map(Some),
         }
@@ -392,7 +393,10 @@ impl Pump {
                 }
                 Err(other) => self.trailers = other.into_trailers().ok(),
             },
-            Some(Err(error)) => self.finish(End::Cut(cut_of(&error))),
+            Some(Err(error)) => {
+                let cut = self.books.connection().cut_of(&error);
+                self.finish(End::Cut(cut));
+            }
             None => self.finish(End::Whole),
         }
         Poll::Ready(())

@@ -12,15 +12,76 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, header};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 
+use crate::net::pool::Interim;
 use crate::net::{Clock, Sleep, Stream, Wire};
 
 /// How much of a body is held back for faults to look at; the rest streams.
 const PEEK: usize = 1 << 20;
 /// How long an upstream may take to ask for a body. Apps, too, send theirs unasked after a while.
 const UNASKED: Duration = Duration::from_secs(1);
+
+/// A request's body as the app's protocol brings it.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Http1(hyper::body::Incoming),
+    /// With what is still to come, where the head said it.
+    Http2(h2::RecvStream, Option<u64>),
+}
+
+/// The app broke off its own request.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
+impl Incoming {
+    /// The body of a request that came by HTTP/2.
+    pub(super) fn of_stream(body: h2::RecvStream, headers: &HeaderMap) -> Self {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = if body.is_end_stream() { Some(0) } else { length };
+        Self::Http2(body, length)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let (stream, left) = match self {
+            Self::Http1(body) => return Pin::new(body).poll_frame(cx).map_err(Broken::from),
+            Self::Http2(stream, left) => (stream, left),
+        };
+        match ready!(stream.poll_data(cx)).transpose()? {
+            Some(data) => {
+                // Whoever reads on has passed on what came before.
+                let _ = stream.flow_control().release_capacity(data.len());
+                *left = left.map(|left| left.saturating_sub(data.len() as u64));
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            None => {
+                let trailers = ready!(stream.poll_trailers(cx))?;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(stream, _) => stream.is_end_stream(),
+        }
+    }
+
+    /// How much is still to come, if that is known.
+    fn left(&self) -> Option<u64> {
+        match self {
+            Self::Http1(body) => body.size_hint().exact(),
+            Self::Http2(_, left) => *left,
+        }
+    }
+}
 
 /// A request's body.
 #[derive(Debug)]
@@ -59,7 +120,7 @@ impl RequestBody {
     }
 
     /// Reads on until the body is whole or enough is held.
-    pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+    pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while !self.whole && self.held_len() < PEEK as u64 {
             match ready!(self.poll_rest(cx)?).map(Frame::into_data) {
                 None => self.extra().end_untold = true,
@@ -97,21 +158,18 @@ impl RequestBody {
         if waits {
             let asked = Arc::<Asked>::default();
             let told = Arc::clone(&asked);
-            hyper::ext::on_informational(request, move |answer| {
+            request.extensions_mut().insert(Interim::new(move |answer| {
                 if answer.status() == http::StatusCode::CONTINUE {
                     told.tell();
                 }
-            });
+            }));
             let gate = Gate { asked, unasked: clock.sleep(UNASKED) };
             request.body_mut().extra().gate = Some(gate);
         }
     }
 
-    fn poll_rest(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Frame<Bytes>>, hyper::Error>> {
-        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx)).transpose()?;
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Broken>> {
+        let frame = ready!(self.rest.poll_frame(cx)).transpose()?;
         if frame.is_none() || self.rest.is_end_stream() {
             self.whole = true;
             self.wire.expect_head();
@@ -122,12 +180,12 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         if let Some(extra) = &mut this.extra {
             if let Some(gate) = &mut extra.gate {
@@ -157,7 +215,7 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.rest.size_hint().exact() {
+        match self.rest.left() {
             Some(rest) => SizeHint::with_exact(rest + self.held_len()),
             None => SizeHint::default(),
         }

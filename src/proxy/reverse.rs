@@ -6,19 +6,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
-use super::answer::{AnswerBody, Passed, cut_of};
+use super::answer::{AnswerBody, Passed};
 use super::call::{self, Books};
 use super::connection::{Connection, Dependency, Killed, Line};
-use super::request::RequestBody;
-use super::{headers, pump, tunnel};
+use super::request::{Incoming, RequestBody};
+use super::{headers, http2, pump, tunnel};
 use crate::dialect;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
-use crate::net::{self, Lines, RawHead, Special, pool};
+use crate::net::{self, Lines, RawHead, pool};
 
 /// What becomes of an exchange: an answer, or the end of its connection.
 pub(super) type Outcome = Result<Response<AnswerBody>, Killed>;
@@ -65,9 +65,12 @@ impl Passing {
         head: Option<RawHead>,
     ) -> Self {
         let books = Books::open(connection, request.headers());
-        let raw = head
-            .filter(|raw| raw.is_of(&request))
-            .unwrap_or_else(|| RawHead::from_map(request.headers()));
+        let raw = match head.filter(|raw| raw.is_of(&request)) {
+            Some(raw) => raw,
+            // There are no lines in HTTP/2.
+            None if connection.line.is_http2() => RawHead::default(),
+            None => RawHead::from_map(request.headers()),
+        };
         let upgrade = headers::is_upgrade(&raw).then(|| hyper::upgrade::on(&mut request));
         let (mut parts, incoming) = request.into_parts();
         if upgrade.is_none() && incoming.is_end_stream() {
@@ -89,21 +92,42 @@ impl Passing {
         mut self,
         dependency: &Dependency,
     ) -> (Sent, Result<Answered, net::Error>) {
-        let authority = dependency.pool.origin().authority();
-        let upgrade = self.upgrade.is_some();
-        let expects = self.raw.has(Special::Expect);
-        let lines = headers::request(&self.raw, &self.parts.headers, authority, upgrade);
+        let origin = dependency.pool.origin();
+        let from_http2 = self.version == Version::HTTP_2;
+        let way = dependency.pool.way(from_http2).await;
+        let to_http2 = way.as_ref().is_ok_and(pool::Way::is_http2);
+        let upgrade = self.upgrade.is_some() && !to_http2;
+        let expects = self.parts.headers.contains_key(header::EXPECT);
+        self.parts.uri = target(origin.base(), self.parts.uri);
+        let lines = if to_http2 {
+            http2::head::request(&mut self.parts, origin);
+            Lines::default()
+        } else {
+            if from_http2 {
+                self.raw =
+                    http2::head::to_http1(&mut self.parts.headers, !self.body.is_end_stream());
+            }
+            self.parts.version = Version::HTTP_11;
+            headers::request(&self.raw, &self.parts.headers, origin.authority(), upgrade)
+        };
         let sent =
             Sent { old_client: self.is_old_client(), upgrade: self.upgrade, books: self.books };
-        self.parts.uri = target(dependency.pool.origin().base(), self.parts.uri);
-        self.parts.version = Version::HTTP_11;
+        let way = match way {
+            Ok(way) => way,
+            Err(error) => return (sent, Err(error)),
+        };
         let mut request = Request::from_parts(self.parts, self.body);
         if expects && !sent.old_client {
             RequestBody::wait_to_be_asked(&mut request, &*dependency.clock);
         }
-        let answer = dependency.pool.send_lines(request, lines).await.map(|answer| {
+        let answer = dependency.pool.send_on(way, request, lines).await.map(|answer| {
             let pool::Answer { response, head } = answer;
-            let raw = head.unwrap_or_else(|| RawHead::from_map(response.headers()));
+            let raw = match head {
+                Some(raw) => raw,
+                // Nobody reads it there.
+                None if from_http2 => RawHead::default(),
+                None => RawHead::from_map(response.headers()),
+            };
             (response, raw)
         });
         (sent, answer)
@@ -139,8 +163,8 @@ pub(super) fn pass_on(
     (response, raw): Answered,
 ) -> Outcome {
     let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let (lines, framed) = headers::answer(&raw, response.headers(), sent.old_client, upgraded);
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    let (lines, framed) = lines_of(connection, &raw, &mut head.headers, sent.old_client, upgraded);
     let mut books = sent.books;
     let response = opened(connection, head, lines, framed, &mut books);
     let body = match sent.upgrade.take() {
@@ -159,10 +183,26 @@ pub(super) fn pass_on(
     Ok(response.map(|()| body))
 }
 
+/// The lines of an answer's head for the app, and whether they say how its body is framed. In
+/// HTTP/2 there are none: the map is made ready for it.
+pub(super) fn lines_of(
+    connection: &Connection,
+    raw: &RawHead,
+    map: &mut HeaderMap,
+    old_client: bool,
+    upgraded: bool,
+) -> (Lines, bool) {
+    if connection.line.is_http2() {
+        http2::head::answer(map);
+        return (Lines::default(), true);
+    }
+    headers::answer(raw, map, old_client, upgraded)
+}
+
 /// An answer's head as the app gets it; from here on the call has a status.
 pub(super) fn opened(
     connection: &Connection,
-    mut head: http::response::Parts,
+    head: http::response::Parts,
     lines: Lines,
     framed: bool,
     books: &mut Books,
@@ -172,9 +212,23 @@ pub(super) fn opened(
         false => call::retry_after(&head.headers),
     };
     books.head(head.status, retry_after);
-    connection.line.wire.write_head(&mut head.headers, lines, framed);
-    connection.line.wire.mark_dirty();
-    head.version = Version::HTTP_11;
+    finished(&connection.line, head, lines, framed)
+}
+
+/// A head as the app's protocol is given it.
+fn finished(
+    line: &Line,
+    mut head: http::response::Parts,
+    lines: Lines,
+    framed: bool,
+) -> Response<()> {
+    if line.is_http2() {
+        head.version = Version::HTTP_2;
+    } else {
+        line.wire.write_head(&mut head.headers, lines, framed);
+        line.wire.mark_dirty();
+        head.version = Version::HTTP_11;
+    }
     Response::from_parts(head, ())
 }
 
@@ -195,12 +249,10 @@ pub(super) fn made(
 
 /// What an app is told whose request is for no dependency.
 pub(super) fn refused(line: &Line, answer: dialect::Answer) -> Response<AnswerBody> {
-    let (mut head, lines, framed) = written(&answer, None);
-    line.wire.write_head(&mut head.headers, lines, framed);
-    line.wire.mark_dirty();
-    head.version = Version::HTTP_11;
+    let (head, lines, framed) = written(&answer, None);
+    let response = finished(line, head, lines, framed);
     let body = (!answer.body.is_empty()).then_some(answer.body);
-    Response::from_parts(head, AnswerBody::Told(body))
+    response.map(|()| AnswerBody::Told(body))
 }
 
 /// The head of an answer that we make up, its lines, and whether they say how it is framed.
@@ -221,6 +273,11 @@ fn written(
     }
     if let Some((name, value)) = mark {
         lines.push(name.as_bytes(), value.as_bytes());
+        if let (Ok(name), Ok(value)) =
+            (name.parse::<http::HeaderName>(), value.parse::<http::HeaderValue>())
+        {
+            head.headers.append(name, value);
+        }
     }
     let framed = lines.contains("content-length") || lines.contains("transfer-encoding");
     (head, lines, framed)
@@ -230,11 +287,11 @@ fn written(
 pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Books) -> Outcome {
     if let net::Error::Request { .. } = error {
         // The app broke off its own request.
-        return Err(connection.kill(Ending::Close));
+        return Err(connection.give_up());
     }
     books.ended(CallEnd::UpstreamFailed);
     if error.is_cut() {
-        return Err(connection.kill(cut_of(error)));
+        return Err(connection.kill(connection.cut_of(error)));
     }
     let dependency = &connection.dependency;
     tracing::debug!(dependency = %dependency.name, %error, "upstream failed");

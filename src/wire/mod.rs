@@ -2,6 +2,7 @@
 //! in order: passing everything through is the identity, however the bytes were cut.
 
 pub mod grain;
+pub mod grpc;
 pub mod ndjson;
 pub mod sse;
 
