@@ -115,6 +115,11 @@ impl Authority {
         Self::of(dir, pair)
     }
 
+    /// An authority that no file keeps, and nobody trusts.
+    pub fn in_memory() -> Result<Self, CaError> {
+        Self::of(PathBuf::new(), store::made(SystemTime::now())?)
+    }
+
     /// Opens the authority only if there is one.
     pub fn find(dir: Option<&Path>) -> Result<Option<Self>, CaError> {
         let dir = dir.map_or_else(Self::default_dir, |dir| Ok(dir.to_owned()))?;
@@ -292,7 +297,7 @@ fn moment(time: SystemTime) -> OffsetDateTime {
     OffsetDateTime::from(time)
 }
 
-fn date(time: SystemTime) -> String {
+pub(super) fn date(time: SystemTime) -> String {
     moment(time).date().to_string()
 }
 

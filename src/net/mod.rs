@@ -2,6 +2,7 @@
 //! of faults, dialects or experiments.
 
 pub mod ca;
+mod certificate;
 mod clock;
 mod connect;
 pub mod head;
@@ -14,6 +15,7 @@ mod stream;
 mod timer;
 mod tls;
 
+pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
     BadOrigin, ConnectOptions, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
@@ -23,4 +25,3 @@ pub use self::pool::Pool;
 pub use self::serve::Server;
 pub use self::socket::{Socket, Wire};
 pub use self::stream::{Io, Rewound, Stream};
-pub use self::tls::TrustError;

@@ -18,12 +18,12 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::certificate::TrustError;
 use super::connect::{ConnectOptions, Connector, Error, Origin};
 use super::head::{Lines, RawHead};
 use super::replay::Replaying;
 use super::socket::{RECORD, Socket, Wire};
 use super::stream::Stream;
-use super::tls::TrustError;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -112,14 +112,19 @@ pub(super) fn remove(dir: &Path) -> Result<bool, CaError> {
     Ok(gone(CERTIFICATE)? || key)
 }
 
-/// Makes a pair and puts it in its place, unless another process was faster.
-fn make(dir: &Path) -> Result<(), CaError> {
-    let now = SystemTime::now();
+/// Makes a pair.
+pub(super) fn made(now: SystemTime) -> Result<Pair, CaError> {
     let key = KeyPair::generate().map_err(mint)?;
     let mut params = authority_params(&name(now), now);
     params.serial_number = Some(serial()?);
-    let certificate = params.self_signed(&key).map_err(mint)?;
-    let both = format!("{}{}", key.serialize_pem(), pem(certificate.der()));
+    let certificate = params.self_signed(&key).map_err(mint)?.der().clone();
+    Ok(Pair { certificate, key, end: now + LASTS - DAY })
+}
+
+/// Makes a pair and puts it in its place, unless another process was faster.
+fn make(dir: &Path) -> Result<(), CaError> {
+    let Pair { certificate, key, .. } = made(SystemTime::now())?;
+    let both = format!("{}{}", key.serialize_pem(), pem(&certificate));
     let written = create_dir(dir).and_then(|()| appear(dir, KEY, both.as_bytes()));
     written.map_err(|error| CaError::Unwritable { dir: dir.to_owned(), reason: error.to_string() })
 }
