@@ -32,6 +32,12 @@ struct DependencyLabels {
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
+struct HandshakeLabels {
+    dependency: String,
+    reason: String,
+}
+
+#[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
 struct OutcomeLabels {
     outcome: String,
 }
@@ -49,6 +55,7 @@ pub struct Metrics {
     time_to_head: DurationFamily<DependencyLabels>,
     /// The calls' metrics by what tells them apart, so that counting a call builds no labels.
     known_calls: Mutex<HashMap<CallKind, (Counter, Histogram)>>,
+    handshakes: Family<HandshakeLabels, Counter>,
     requests: Family<OutcomeLabels, Counter>,
     ttft: DurationFamily<OutcomeLabels>,
 }
@@ -69,6 +76,12 @@ impl Default for Metrics {
             Unit::Seconds,
             time_to_head.clone(),
         );
+        let handshakes = Family::default();
+        registry.register(
+            "failed_tls_handshakes",
+            "TLS handshakes with the app that failed without a fault",
+            handshakes.clone(),
+        );
         let requests = Family::default();
         registry.register("requests", "Requests of the load driver by outcome", requests.clone());
         let ttft: DurationFamily<_> = Family::new_with_constructor(durations);
@@ -83,6 +96,7 @@ impl Default for Metrics {
             calls,
             time_to_head,
             known_calls: Mutex::default(),
+            handshakes,
             requests,
             ttft,
         }
@@ -96,6 +110,13 @@ impl Metrics {
             Observation::Call(call) => self.call(call),
             Observation::Sample(sample) => self.sample(sample),
             Observation::Decision(_) => {}
+            Observation::Handshake(failed) => {
+                let labels = HandshakeLabels {
+                    dependency: failed.dependency.to_string(),
+                    reason: failed.reason.to_owned(),
+                };
+                self.handshakes.get_or_create(&labels).inc();
+            }
         }
     }
 

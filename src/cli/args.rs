@@ -25,6 +25,13 @@ Examples:
   brownout run --exec \"uvicorn app:app\" --wait-for :8000
   brownout serve brownout.yaml --arm storm      the proxy alone, with a fault armed";
 
+const CA_EXAMPLES: &str = "\
+Examples:
+  brownout ca                                   where it is, and which variables make apps trust it
+  export NODE_EXTRA_CA_CERTS=$(brownout ca --print path)
+  brownout ca --bundle ca-bundle.pem            the system's roots and it, for SSL_CERT_FILE
+  brownout ca renew                             another, when the key was seen by others";
+
 /// Find out how your AI app fails before your users do.
 #[derive(Debug, Parser)]
 #[command(name = "brownout", version, about, before_help = EXAMPLES, after_help = AFTER_HELP)]
@@ -49,6 +56,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Run a simulated dependency alone.
     Sim(SimArgs),
+    /// Show this installation's certificate authority, and how apps come to trust it.
+    #[command(after_help = CA_EXAMPLES)]
+    Ca(CaArgs),
     /// Check a file, explain it, and see whether its app and upstreams answer.
     Check(CheckArgs),
     /// Write a first experiment file for the app in this folder.
@@ -256,6 +266,38 @@ pub(crate) struct SimArgs {
     /// Print the address as one line of JSON.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) print: Option<Print>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<CaAction>,
+
+    /// Where it is kept [default: brownout in the user's data directory].
+    #[arg(long, global = true, value_name = "DIR", env = "BROWNOUT_CA_DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// Print its certificate, or the path of it, and nothing else.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) print: Option<CaPrint>,
+
+    /// Write the system's roots and it into one PEM file (`-` for stdout).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum CaPrint {
+    Path,
+    Pem,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Subcommand)]
+pub(crate) enum CaAction {
+    /// Make another in its place; apps must be told to trust that one.
+    Renew,
+    /// Remove it; the next use makes another.
+    Remove,
 }
 
 #[derive(Debug, Args)]

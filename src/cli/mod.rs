@@ -1,6 +1,7 @@
 //! The command line: arguments in, words and exit codes out. What a command does lives below.
 
 mod args;
+mod ca;
 mod check;
 mod control;
 mod demo;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
     terminal::allow_many_files();
     let result = match cli.command {
         Command::Arm(args) => control::arm(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => {
             args::completions(shell);

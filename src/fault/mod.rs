@@ -190,6 +190,8 @@ impl Ending {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flaw {
     Expired,
+    /// There is none: the handshake is refused with the alert `handshake_failure`.
+    Missing,
     /// From an authority that nobody trusts.
     Untrusted,
     WrongName,
@@ -358,6 +360,7 @@ pub struct Kind {
 // Effects of one fault act in this order: first what happens on the way to the dependency, then what
 // befalls its answer.
 catalogue! {
+    tls::Tls,
     latency::Latency,
     outage::Outage,
     rate_limit::RateLimit,

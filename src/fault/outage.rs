@@ -7,14 +7,16 @@ use http::{StatusCode, request};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Spec};
+use super::tls::Spoilt;
+use super::{Arming, Effect, Ending, Fault, Flaw, Impossible, Invalid, Orders, Spec};
 use crate::dialect::{Answer, Failure};
+use crate::exchange::Level;
 
 /// A dependency that is gone: the upstream is never called.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
-    /// How it is gone: `refuse`, `blackhole`, `reset`, `close` or `http_503`.
+    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503` or `tls`.
     pub mode: Mode,
 }
 
@@ -34,23 +36,16 @@ pub enum Mode {
     Refuse,
     /// The connection is reset (RST) as soon as a request has come.
     Reset,
-    /// Not built yet.
-    #[schemars(skip)]
+    /// TLS handshakes are refused (alert `handshake_failure`); like `tls: { mode: refuse }`.
     Tls,
 }
 
 impl Spec for Outage {
     const NAME: &'static str = "outage";
-    const SUMMARY: &'static str = "a dependency that is gone: refused, silent, reset or 503";
+    const SUMMARY: &'static str = "a dependency that is gone: refused, silent, reset, 503 or no TLS";
     const EXAMPLE: &'static str = "{ mode: blackhole }";
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
-        if self.mode == Mode::Tls {
-            return Err(Invalid::new(
-                "mode",
-                "`tls` is not there yet; use refuse, blackhole, reset, close or http_503",
-            ));
-        }
         Ok(Box::new(Loaded { mode: self.mode }))
     }
 }
@@ -61,6 +56,10 @@ struct Loaded {
 }
 
 impl Fault for Loaded {
+    fn acts_on(&self, level: Level) -> bool {
+        (level == Level::Handshake) == (self.mode == Mode::Tls)
+    }
+
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         Ok(Box::new(match self.mode {
             Mode::Blackhole => Gone::End(Ending::Hang),
@@ -72,7 +71,8 @@ impl Fault for Loaded {
                 id: arming.draw.fork("id").bits(),
                 ..Failure::default()
             })),
-            Mode::Refuse | Mode::Reset | Mode::Tls => Gone::End(Ending::Reset),
+            Mode::Refuse | Mode::Reset => Gone::End(Ending::Reset),
+            Mode::Tls => return Ok(Box::new(Spoilt::Certificate(Flaw::Missing))),
         }))
     }
 
@@ -97,7 +97,8 @@ impl Effect for Gone {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Upstream, build, exchange, invalid, ms, play};
+    use super::super::Order;
+    use super::super::testing::{Upstream, arm, build, exchange, ms, play};
     use super::*;
 
     #[test]
@@ -121,9 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_with_the_modes_there_are() {
-        let error = invalid::<Outage>("{ mode: tls }");
-        assert_eq!(error.field, "mode");
-        assert!(error.reason.contains("refuse, blackhole, reset, close or http_503"), "{error}");
+    fn tls_is_about_handshakes_and_nothing_else_is() {
+        for mode in ["blackhole", "close", "http_503", "refuse", "reset", "tls"] {
+            let fault = build::<Outage>(&format!("{{ mode: {mode} }}"));
+            assert_eq!(fault.acts_on(Level::Handshake), mode == "tls", "{mode}");
+            assert_eq!(fault.acts_on(Level::Request), mode != "tls", "{mode}");
+        }
+        let fault = build::<Outage>("{ mode: tls }");
+        let mut effect = arm(fault.as_ref(), ms(0), &exchange(1)).unwrap().0;
+        let mut orders = Orders::default();
+        effect.on_connect(ms(0), &mut orders);
+        assert_eq!(orders.list, [Order::Certificate(Flaw::Missing)]);
     }
 }

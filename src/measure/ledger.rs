@@ -128,7 +128,7 @@ impl Ledger {
     pub fn add(&mut self, observation: Observation) {
         self.latest = self.latest.max(match &observation {
             Observation::Call(call) => call.end,
-            Observation::Decision(_) => Duration::ZERO,
+            Observation::Decision(_) | Observation::Handshake(_) => Duration::ZERO,
             Observation::Sample(sample) => sample.end,
         });
         match observation {
@@ -143,6 +143,8 @@ impl Ledger {
                 hits.considered += 1;
                 hits.hit += u64::from(line.hit);
             }
+            // The metrics count these.
+            Observation::Handshake(_) => {}
             Observation::Call(_) | Observation::Sample(_) => self.forgotten += 1,
         }
     }

@@ -15,6 +15,8 @@ mod timeline;
 
 pub use self::ledger::{Good, Ledger, Span};
 pub use self::live::Now;
-pub use self::observation::{Call, CallEnd, DecisionLine, Observation, Outcome, Sample};
+pub use self::observation::{
+    Call, CallEnd, DecisionLine, FailedHandshake, Observation, Outcome, Sample,
+};
 pub use self::record::Record;
 pub use self::recorder::{Recorder, Tap};

@@ -14,6 +14,8 @@ pub enum Observation {
     Call(Box<Call>),
     /// A fault was considered for an exchange (engine).
     Decision(Box<DecisionLine>),
+    /// A TLS handshake with the app failed, and no fault wanted it (proxy).
+    Handshake(Box<FailedHandshake>),
     /// A request of the driver ended (load).
     Sample(Box<Sample>),
 }
@@ -34,6 +36,11 @@ impl Observation {
             Self::Decision(line) => {
                 line.at_s -= origin.as_secs_f64();
                 line.at_s >= 0.0
+            }
+            Self::Handshake(failed) => {
+                let began_before = failed.at < origin;
+                moved(&mut failed.at);
+                !began_before
             }
             Self::Sample(sample) => {
                 let began_before = sample.scheduled < origin;
@@ -80,6 +87,15 @@ pub struct Call {
     pub bytes: u64,
     /// A hash of who the app says is asking (`identify.user`), where it was computed.
     pub user: Option<u64>,
+}
+
+/// A TLS handshake with the app that came to nothing although no fault touched it.
+#[derive(Clone, Debug)]
+pub struct FailedHandshake {
+    pub dependency: Arc<str>,
+    pub at: Duration,
+    /// One word: `distrusted` when the app did not trust the certificate it was shown.
+    pub reason: &'static str,
 }
 
 /// How a call ended.

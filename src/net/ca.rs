@@ -115,6 +115,11 @@ impl Authority {
         Self::of(dir, pair)
     }
 
+    /// An authority that no file keeps, and nobody trusts.
+    pub fn in_memory() -> Result<Self, CaError> {
+        Self::of(PathBuf::new(), store::made(SystemTime::now())?)
+    }
+
     /// Opens the authority only if there is one.
     pub fn find(dir: Option<&Path>) -> Result<Option<Self>, CaError> {
         let dir = dir.map_or_else(Self::default_dir, |dir| Ok(dir.to_owned()))?;
@@ -292,7 +297,7 @@ fn moment(time: SystemTime) -> OffsetDateTime {
     OffsetDateTime::from(time)
 }
 
-fn date(time: SystemTime) -> String {
+pub(super) fn date(time: SystemTime) -> String {
     moment(time).date().to_string()
 }
 
@@ -315,4 +320,73 @@ pub(super) fn pem(der: &[u8]) -> String {
     }
     pem.push_str("-----END CERTIFICATE-----\n");
     pem
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+    use super::*;
+
+    fn read<T>(leaf: &CertifiedKey, look: impl FnOnce(&X509Certificate<'_>) -> T) -> T {
+        look(&X509Certificate::from_der(&leaf.cert[0]).unwrap().1)
+    }
+
+    #[test]
+    fn leaves_are_for_their_name_alone_and_no_longer_than_clients_take() {
+        let authority = Authority::in_memory().unwrap();
+        for name in ["api.example.com", "127.0.0.1", "::1", &format!("{}.test", "a".repeat(60))] {
+            let leaf = authority.leaf(name).unwrap();
+            assert!(leaf.keys_match().is_ok(), "{name}");
+            read(&leaf, |leaf| {
+                let names = &leaf.subject_alternative_name().unwrap().unwrap().value.general_names;
+                let shown = match &names[..] {
+                    [GeneralName::DNSName(shown)] => (*shown).to_owned(),
+                    [GeneralName::IPAddress(bytes)] => match bytes.len() {
+                        4 => IpAddr::from(<[u8; 4]>::try_from(*bytes).unwrap()).to_string(),
+                        _ => IpAddr::from(<[u8; 16]>::try_from(*bytes).unwrap()).to_string(),
+                    },
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(shown, name);
+                let validity = leaf.validity();
+                let length = validity.not_after.timestamp() - validity.not_before.timestamp();
+                assert!(length <= 397 * 86_400, "{length}");
+                assert!(validity.is_valid() && !leaf.is_ca());
+                assert!(leaf.raw_serial()[0] < 0x80, "a positive number");
+            });
+        }
+        for bad in ["", "*.example.com", "a b", "x/../y", "a..b"] {
+            assert!(matches!(authority.leaf(bad), Err(CaError::Name(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn leaves_are_kept_and_the_one_used_longest_ago_goes() {
+        let authority = Authority::in_memory().unwrap();
+        let first = authority.leaf("a.test").unwrap();
+        assert!(Arc::ptr_eq(&first, &authority.leaf("A.Test.").unwrap()), "the same name");
+        let mut serials = HashSet::new();
+        for number in 0..KEPT + 20 {
+            let leaf = authority.leaf(&format!("n{number}.test")).unwrap();
+            assert!(serials.insert(read(&leaf, |leaf| leaf.raw_serial().to_vec())));
+            authority.leaf("a.test").unwrap();
+        }
+        assert_eq!(authority.leaves.lock().known.len(), KEPT);
+        assert!(Arc::ptr_eq(&first, &authority.leaf("a.test").unwrap()), "it was used all along");
+    }
+
+    #[test]
+    fn nothing_shows_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open(Some(dir.path())).unwrap();
+        for text in [format!("{authority:?}"), authority.certificate_pem(), authority.bundle()] {
+            assert!(!text.contains("PRIVATE") && !text.contains("KeyPair"), "{text}");
+        }
+        let shown = std::fs::read_to_string(authority.certificate_path()).unwrap();
+        assert!(!shown.contains("PRIVATE"), "{shown}");
+        assert!(authority.bundle().ends_with(&authority.certificate_pem()));
+    }
 }

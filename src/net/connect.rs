@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
-use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use url::Url;
 
+use super::certificate::TrustError;
 use super::stream::Stream;
-use super::tls::{self, TrustError};
+use super::tls;
 
 /// Where an upstream is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -204,6 +203,10 @@ impl Error {
                 if let Some(own) = io.get_ref().and_then(|inner| inner.downcast_ref::<Self>()) {
                     return own.clone();
                 }
+                // What the other side thinks of our certificate may come after the handshake.
+                if let Some(reason) = tls::reason(io) {
+                    return Self::Tls { origin: name, reason };
+                }
                 match io.kind() {
                     io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                         return Self::Reset { origin: name };
@@ -256,14 +259,14 @@ pub(super) struct Connector {
 
 enum Way {
     Tcp,
-    Tls(TlsConnector),
+    Tls(tls::Client),
     Memory(Box<dyn Fn() -> Option<Stream> + Send + Sync>),
 }
 
 impl Connector {
     pub(super) fn new(origin: Origin, options: &ConnectOptions) -> Result<Self, TrustError> {
         let way = match origin.tls {
-            true => Way::Tls(tls::connector(options.tls.ca_file.as_deref())?),
+            true => Way::Tls(tls::Client::new(&origin.to_string(), &options.tls)?),
             false => Way::Tcp,
         };
         Ok(Self { origin, timeout: options.timeout, way })
@@ -305,18 +308,11 @@ impl Connector {
     async fn connect_now(&self, protocols: &[&[u8]]) -> Result<Stream, Error> {
         let tcp = self.connect_tcp().await?;
         let _ = tcp.set_nodelay(true);
-        let Way::Tls(connector) = &self.way else {
+        let Way::Tls(client) = &self.way else {
             return Ok(Stream::Tcp(tcp));
         };
         let failed = |reason| Error::Tls { origin: self.origin.to_string(), reason };
-        let name = ServerName::try_from(self.origin.host.clone())
-            .map_err(|_| failed(format!("`{}` is no name for a certificate", self.origin.host)))?;
-        let protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        let tls = connector
-            .with_alpn(protocols)
-            .connect(name, tcp)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
+        let tls = client.connect(&self.origin.host, tcp, protocols).await.map_err(failed)?;
         Ok(Stream::Tls(Box::new(tls)))
     }
 

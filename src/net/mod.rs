@@ -2,6 +2,7 @@
 //! of faults, dialects or experiments.
 
 pub mod ca;
+mod certificate;
 mod clock;
 mod connect;
 pub mod head;
@@ -16,6 +17,7 @@ mod stream;
 mod timer;
 mod tls;
 
+pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
     BadOrigin, ConnectOptions, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
@@ -27,4 +29,3 @@ pub use self::pool::Pool;
 pub use self::serve::Server;
 pub use self::socket::{Socket, Wire};
 pub use self::stream::{Io, Rewound, Stream};
-pub use self::tls::TrustError;

@@ -23,12 +23,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::http2::{Conn, Conns, Slot, Speaks, Streaming};
+use super::certificate::TrustError;
 use super::connect::{ConnectOptions, Connector, Error, HttpVersion, Origin};
 use super::head::{Lines, RawHead};
 use super::replay::Replaying;
 use super::socket::{RECORD, Socket, Wire};
 use super::stream::Stream;
-use super::tls::TrustError;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

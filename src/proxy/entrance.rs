@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::connection::{self, Dependency};
 use super::http2;
 use super::route::Route;
+use super::secure::{self, Secure};
 use crate::net::Stream;
 
 /// A place to listen, and what is behind it.
@@ -15,20 +16,22 @@ use crate::net::Stream;
 pub(super) enum Entrance {
     /// HTTP for one dependency.
     Http(Arc<Dependency>),
+    /// The same over TLS.
+    Https(Arc<Dependency>, Arc<Secure>),
 }
 
 impl Entrance {
     /// What it is called in messages.
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Http(dependency) => &dependency.name,
+            Self::Http(dependency) | Self::Https(dependency, _) => &dependency.name,
         }
     }
 
     /// The dependency that a fault may refuse connections of.
     pub(super) fn dependency(&self) -> Option<&Arc<Dependency>> {
         match self {
-            Self::Http(dependency) => Some(dependency),
+            Self::Http(dependency) | Self::Https(dependency, _) => Some(dependency),
         }
     }
 
@@ -38,6 +41,9 @@ impl Entrance {
             Self::Http(dependency) => {
                 let route = Arc::new(Route::Fixed(Arc::clone(dependency)));
                 http(Stream::Tcp(stream), route).await;
+            }
+            Self::Https(dependency, secure) => {
+                secure::serve(stream, Arc::clone(dependency), Arc::clone(secure)).await;
             }
         }
     }

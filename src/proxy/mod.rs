@@ -14,6 +14,7 @@ mod pump_tests;
 mod request;
 mod reverse;
 mod route;
+mod secure;
 mod tunnel;
 
 use std::io;
@@ -28,13 +29,15 @@ use url::Url;
 
 use self::connection::Dependency;
 use self::entrance::Entrance;
+use self::secure::Secure;
 use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::engine::identify::Identify;
 use crate::measure::Recorder;
+use crate::net::ca::{Authority, CaError};
 use crate::net::{
-    BadOrigin, Clock, ConnectOptions, HttpVersion, KeyPair, Origin, Pool, TrustError, UpstreamTls,
-    pool,
+    BadOrigin, Certificates, Clock, ConnectOptions, HttpVersion, KeyPair, Origin, Pool, TrustError,
+    UpstreamTls, pool,
 };
 
 /// A dependency, and where the app finds us in its place.
@@ -143,6 +146,8 @@ pub enum Error {
     Upstream { name: Arc<str>, source: BadOrigin },
     #[error("`{name}`: {source}")]
     Trust { name: Arc<str>, source: TrustError },
+    #[error("{0}")]
+    Authority(#[from] CaError),
 }
 
 /// The proxy; [`Proxy::start`] makes it run.
@@ -160,10 +165,13 @@ impl Proxy {
     ) -> Result<Running, Error> {
         let drain = CancellationToken::new();
         let mut bound = Vec::with_capacity(listeners.len());
+        let mut keys = Keys { dir: options.ca_dir.clone(), authority: None };
         let mut directory = route::Directory { dependencies: Vec::new() };
         for listener in listeners {
             let place = |address| listen::bind(&listener.name, address, options.fallback_to_free);
             let socket = listener.listen.map(place).transpose()?;
+            let secure = listener.tls.as_ref().map(|tls| keys.secure(&listener.name, tls));
+            let secure = secure.transpose()?.map(Arc::new);
             let pool = pool_of(&listener, &options)?;
             let dependency = Dependency {
                 gate: engine.gate(&listener.name),
@@ -181,19 +189,54 @@ impl Proxy {
             };
             let dependency = Arc::new(dependency);
             directory.dependencies.push(Arc::clone(&dependency));
-            bound.extend(socket.map(|socket| (socket, dependency)));
+            bound.extend(socket.map(|socket| (socket, dependency, secure)));
         }
         // What stands behind the gateways.
         let _directory = Arc::new(directory);
         let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
-        for ((socket, address), dependency) in bound {
+        for ((socket, address), dependency, secure) in bound {
             let name = Arc::clone(&dependency.name);
-            let entrance = Arc::new(Entrance::Http(dependency));
+            let entrance = Arc::new(match secure {
+                Some(secure) => Entrance::Https(dependency, secure),
+                None => Entrance::Http(dependency),
+            });
             let (engine, drain) = (Arc::clone(&engine), running.drain.clone());
             let task = tokio::spawn(listen::accept(socket, address, entrance, engine, drain));
             running.listeners.push(Listening { name, address, task });
         }
         Ok(running)
+    }
+}
+
+/// The installation's authority, opened when it is first needed.
+struct Keys {
+    dir: Option<PathBuf>,
+    authority: Option<Arc<Authority>>,
+}
+
+impl Keys {
+    /// The authority; it is made when there is none.
+    fn authority(&mut self) -> Result<Arc<Authority>, CaError> {
+        if let Some(authority) = &self.authority {
+            return Ok(Arc::clone(authority));
+        }
+        let authority = Arc::new(Authority::open(self.dir.as_deref())?);
+        Ok(Arc::clone(self.authority.insert(authority)))
+    }
+
+    fn secure(&mut self, name: &Arc<str>, tls: &ListenTls) -> Result<Secure, Error> {
+        let pair = match tls {
+            ListenTls::Minted => return Ok(Secure::minted(self.authority()?)),
+            ListenTls::Files(pair) => pair.clone(),
+        };
+        let trust = |source| Error::Trust { name: Arc::clone(name), source };
+        let certificates = Certificates::files(pair).map_err(trust)?;
+        // Faults need some authority to show what is flawed; none is made on the disk for that.
+        let authority = match Authority::find(self.dir.as_deref()) {
+            Ok(Some(authority)) => authority,
+            Ok(None) | Err(_) => Authority::in_memory()?,
+        };
+        Ok(Secure::new(certificates, Arc::new(authority)))
     }
 }
 

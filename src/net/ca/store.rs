@@ -112,14 +112,19 @@ pub(super) fn remove(dir: &Path) -> Result<bool, CaError> {
     Ok(gone(CERTIFICATE)? || key)
 }
 
-/// Makes a pair and puts it in its place, unless another process was faster.
-fn make(dir: &Path) -> Result<(), CaError> {
-    let now = SystemTime::now();
+/// Makes a pair.
+pub(super) fn made(now: SystemTime) -> Result<Pair, CaError> {
     let key = KeyPair::generate().map_err(mint)?;
     let mut params = authority_params(&name(now), now);
     params.serial_number = Some(serial()?);
-    let certificate = params.self_signed(&key).map_err(mint)?;
-    let both = format!("{}{}", key.serialize_pem(), pem(certificate.der()));
+    let certificate = params.self_signed(&key).map_err(mint)?.der().clone();
+    Ok(Pair { certificate, key, end: now + LASTS - DAY })
+}
+
+/// Makes a pair and puts it in its place, unless another process was faster.
+fn make(dir: &Path) -> Result<(), CaError> {
+    let Pair { certificate, key, .. } = made(SystemTime::now())?;
+    let both = format!("{}{}", key.serialize_pem(), pem(&certificate));
     let written = create_dir(dir).and_then(|()| appear(dir, KEY, both.as_bytes()));
     written.map_err(|error| CaError::Unwritable { dir: dir.to_owned(), reason: error.to_string() })
 }
@@ -235,4 +240,153 @@ fn refuse_exposed(dir: &Path, key: &Path) -> Result<(), CaError> {
 #[cfg(not(unix))]
 fn refuse_exposed(_: &Path, _: &Path) -> Result<(), CaError> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn the_directory_is_where_the_variables_say() {
+        let of = |variables: &[(&str, &str)]| {
+            let variables: HashMap<_, _> = variables.iter().copied().collect();
+            default_dir(|name| variables.get(name).map(Into::into)).ok()
+        };
+        let path = |text: &str| Some(PathBuf::from(text));
+        assert_eq!(of(&[("HOME", "/h")]), path("/h/.local/share/brownout"));
+        assert_eq!(of(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]), path("/d/brownout"));
+        assert_eq!(of(&[("HOME", "/h"), ("XDG_DATA_HOME", "d")]), path("/h/.local/share/brownout"));
+        assert_eq!(of(&[("BROWNOUT_CA_DIR", "/c"), ("HOME", "/h")]), path("/c"));
+        assert_eq!(
+            of(&[("BROWNOUT_CA_DIR", ""), ("HOME", "/h")]),
+            path("/h/.local/share/brownout")
+        );
+        assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn all_who_make_one_at_the_same_time_end_with_the_same() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path().join("deep/down");
+            let barrier = Barrier::new(8);
+            let made: Vec<_> = std::thread::scope(|scope| {
+                let makers: Vec<_> = (0..8)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            barrier.wait();
+                            open(&dir).unwrap().certificate
+                        })
+                    })
+                    .collect();
+                makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+            });
+            assert!(made.iter().all(|one| *one == made[0]));
+            let mut left: Vec<_> = fs::read_dir(&dir)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            left.sort();
+            assert_eq!(left, [KEY, CERTIFICATE], "no draft stays");
+        }
+    }
+
+    #[test]
+    fn an_authority_lasts_and_is_named_after_its_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path()).unwrap();
+        let again = open(dir.path()).unwrap();
+        assert_eq!(first.certificate, again.certificate);
+        let (_, read) = X509Certificate::from_der(&first.certificate).unwrap();
+        assert!(read.subject().to_string().starts_with("CN=brownout CA of "), "{}", read.subject());
+        let years = (read.validity().not_after.timestamp() - read.validity().not_before.timestamp())
+            as f64
+            / (365.25 * 86_400.0);
+        assert!(years > 5.0 && years <= 10.0, "{years}");
+        fs::remove_file(certificate_path(dir.path())).unwrap();
+        open(dir.path()).unwrap();
+        let copy = CertificateDer::from_pem_file(certificate_path(dir.path())).unwrap();
+        assert_eq!(copy, first.certificate, "the copy comes back");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_key_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("brownout");
+        open(&dir).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let key = dir.join(KEY);
+        assert_eq!((mode(&dir), mode(&key)), (0o700, 0o600));
+        assert_eq!(mode(&certificate_path(&dir)) & 0o444, 0o444, "the certificate is no secret");
+        for exposed in [0o640, 0o604, 0o660] {
+            set(&key, exposed);
+            let error = open(&dir).err().unwrap().to_string();
+            assert!(error.contains("chmod 600") && error.contains("ca renew"), "{error}");
+        }
+        set(&key, 0o400);
+        open(&dir).unwrap();
+        set(&dir, 0o777);
+        let error = open(&dir).err().unwrap().to_string();
+        assert!(error.contains("chmod 700"), "{error}");
+        set(&dir, 0o1777);
+        open(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_broken_authority_is_refused_and_one_of_two_files_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = [0, 1].map(|_| made(SystemTime::now()).unwrap());
+        let key = |pair: &Pair| pair.key.serialize_pem();
+        let refused = |content: String, part: &str| {
+            let _ = fs::remove_file(dir.path().join(KEY));
+            appear(dir.path(), KEY, content.as_bytes()).unwrap();
+            let error = open(dir.path()).err().unwrap().to_string();
+            assert!(error.contains(part) && error.contains("ca renew"), "{error}");
+            assert!(!error.contains("PRIVATE"), "{error}");
+        };
+        refused(String::new(), "no private key");
+        refused(pem(&one.certificate), "no private key");
+        refused(key(&one), "no certificate in");
+        refused(key(&one) + &pem(&other.certificate), "does not fit");
+        let leaf = CertificateParams::new(["x.test".to_owned()]).unwrap().self_signed(&one.key);
+        refused(key(&one) + &pem(leaf.unwrap().der()), "no CA");
+        // A pair in two files, as other tools write them.
+        fs::remove_file(dir.path().join(KEY)).unwrap();
+        appear(dir.path(), KEY, key(&one).as_bytes()).unwrap();
+        fs::write(certificate_path(dir.path()), pem(&one.certificate)).unwrap();
+        assert_eq!(open(dir.path()).unwrap().certificate, one.certificate);
+        assert!(remove(dir.path()).unwrap() && !remove(dir.path()).unwrap());
+        assert!(read(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn one_that_has_ended_says_when() {
+        let dir = tempfile::tempdir().unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + 10_000 * DAY;
+        let mut params = authority_params("old", long_ago);
+        params.not_after = moment(long_ago + DAY);
+        let key = KeyPair::generate().unwrap();
+        let old = params.self_signed(&key).unwrap();
+        let content = key.serialize_pem() + &pem(old.der());
+        appear(dir.path(), KEY, content.as_bytes()).unwrap();
+        let error = super::super::Authority::open(Some(dir.path())).unwrap_err().to_string();
+        assert!(error.contains("ended on 1997-05-20") && error.contains("ca renew"), "{error}");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = open(&file.join("below")).err().unwrap().to_string();
+        assert!(error.contains("BROWNOUT_CA_DIR") || error.contains("cannot be read"), "{error}");
+    }
 }
