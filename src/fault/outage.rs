@@ -7,15 +7,19 @@ use http::{StatusCode, request};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Spec};
+use super::code::{NO_HTTP2, is_http2};
+use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Spec, StreamCode};
 use crate::dialect::{Answer, Failure};
 
 /// A dependency that is gone: the upstream is never called.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
-    /// How it is gone: `refuse`, `blackhole`, `reset`, `close` or `http_503`.
+    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503`, `rst_stream` or `goaway`.
     pub mode: Mode,
+    /// The error code of `rst_stream`: CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, … or a number.
+    /// Default REFUSED_STREAM, which tells clients that they may safely try again.
+    pub code: Option<StreamCode>,
 }
 
 /// How a dependency is gone.
@@ -26,7 +30,10 @@ pub enum Mode {
     Blackhole,
     /// The connection is closed (FIN) as soon as a request has come.
     Close,
-    /// A gateway answers 503 in the provider's words.
+    /// HTTP/2 and gRPC: the connection says GOAWAY and ends as soon as a request has come; all that
+    /// is open on it breaks.
+    Goaway,
+    /// A gateway answers 503 in the provider's words; a gRPC call fails with UNAVAILABLE.
     #[serde(rename = "http_503")]
     Http503,
     /// Nobody listens: connections are refused. A fault that is armed for all requests of a
@@ -34,6 +41,8 @@ pub enum Mode {
     Refuse,
     /// The connection is reset (RST) as soon as a request has come.
     Reset,
+    /// HTTP/2 and gRPC: the request's stream is reset (RST_STREAM) with `code`; the connection stays.
+    RstStream,
     /// Not built yet.
     #[schemars(skip)]
     Tls,
@@ -48,21 +57,32 @@ impl Spec for Outage {
         if self.mode == Mode::Tls {
             return Err(Invalid::new(
                 "mode",
-                "`tls` is not there yet; use refuse, blackhole, reset, close or http_503",
+                "`tls` is not there yet; use refuse, blackhole, reset, close, http_503, rst_stream or goaway",
             ));
         }
-        Ok(Box::new(Loaded { mode: self.mode }))
+        if self.code.is_some() && self.mode != Mode::RstStream {
+            return Err(Invalid::new("code", "`code` belongs to `mode: rst_stream`"));
+        }
+        let code = self.code.unwrap_or(StreamCode::REFUSED_STREAM);
+        Ok(Box::new(Loaded { mode: self.mode, code }))
     }
 }
 
 #[derive(Debug)]
 struct Loaded {
     mode: Mode,
+    code: StreamCode,
 }
 
 impl Fault for Loaded {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let framed = matches!(self.mode, Mode::Goaway | Mode::RstStream);
+        if framed && !is_http2(arming.exchange.transport) {
+            return Err(Impossible(NO_HTTP2));
+        }
         Ok(Box::new(match self.mode {
+            Mode::Goaway => Gone::End(Ending::GoAway),
+            Mode::RstStream => Gone::End(Ending::StreamReset(self.code.0)),
             Mode::Blackhole => Gone::End(Ending::Hang),
             Mode::Close => Gone::End(Ending::Close),
             Mode::Http503 => Gone::Answer(arming.dialect.failure(&Failure {
@@ -97,8 +117,9 @@ impl Effect for Gone {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Upstream, build, exchange, invalid, ms, play};
+    use super::super::testing::{Upstream, arm, build, exchange, invalid, ms, play};
     use super::*;
+    use crate::exchange::{Exchange, Transport};
 
     #[test]
     fn the_upstream_is_never_called() {
@@ -121,9 +142,27 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_reset_and_connections_told_to_go_where_there_are_any() {
+        for (yaml, ending) in [
+            ("{ mode: rst_stream }", Ending::StreamReset(7)),
+            ("{ mode: rst_stream, code: ENHANCE_YOUR_CALM }", Ending::StreamReset(11)),
+            ("{ mode: goaway }", Ending::GoAway),
+        ] {
+            let fault = build::<Outage>(yaml);
+            assert_eq!(arm(fault.as_ref(), ms(0), &exchange(1)).err(), Some(Impossible(NO_HTTP2)));
+            for transport in [Transport::Http2, Transport::Grpc] {
+                let exchange = Exchange { transport, ..exchange(1) };
+                let played = play(&[fault.as_ref()], &exchange, &Upstream::stream(1, ms(1)));
+                assert_eq!((played.called, played.ended()), (None, Some(ending)), "{yaml}");
+            }
+        }
+        assert_eq!(invalid::<Outage>("{ mode: reset, code: CANCEL }").field, "code");
+    }
+
+    #[test]
     fn tls_is_refused_with_the_modes_there_are() {
         let error = invalid::<Outage>("{ mode: tls }");
         assert_eq!(error.field, "mode");
-        assert!(error.reason.contains("refuse, blackhole, reset, close or http_503"), "{error}");
+        assert!(error.reason.contains("refuse, blackhole, reset, close, http_503, rst_stream or goaway"), "{error}");
     }
 }
