@@ -5,9 +5,11 @@
 
 mod azure;
 mod class;
+pub mod grpc;
 mod openai;
 mod plain;
 mod qdrant;
+mod store;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -51,6 +53,11 @@ pub trait Dialect: Debug + Send + Sync {
 
     /// The event by which this provider reports an error inside a running stream.
     fn inband_error(&self, message: &str) -> Option<Event>;
+
+    /// The same dependency where it is called by gRPC.
+    fn over_grpc(&self) -> &'static dyn Dialect {
+        &grpc::ANY
+    }
 }
 
 /// What an event or a whole answer says.
@@ -131,7 +138,8 @@ pub const FAILURE_CLASSES: &[&str] = &[
 ];
 
 /// The kinds of dependency that `kind:` names.
-pub const KINDS: &[&str] = &["azure-openai", "http", "openai", "qdrant"];
+pub const KINDS: &[&str] =
+    &["azure-openai", "grpc", "http", "milvus", "openai", "pinecone", "qdrant", "weaviate"];
 
 /// The dialect of a kind, None when there is no such kind.
 pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
@@ -139,7 +147,11 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
         "azure-openai" => Some(&azure::AzureOpenAi),
         "openai" => Some(&openai::OpenAi),
         "qdrant" => Some(&qdrant::Qdrant),
+        "grpc" => Some(&grpc::ANY),
         "http" => Some(&plain::Plain),
+        "milvus" => Some(&store::MILVUS),
+        "pinecone" => Some(&store::PINECONE),
+        "weaviate" => Some(&store::WEAVIATE),
         _ => None,
     }
 }

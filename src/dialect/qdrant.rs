@@ -1,4 +1,4 @@
-//! Qdrant over REST: points are searched, read, written and deleted below a collection.
+//! Qdrant over REST (over gRPC: `grpc.rs`): points are searched, read, written and deleted below a collection.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::class::{Class, html_page, whole_seconds};
-use super::{Answer, Dialect, Failure, Quota, Reading};
+use super::{Answer, Dialect, Failure, Quota, Reading, grpc};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: qdrant`.
@@ -65,6 +65,10 @@ impl Dialect for Qdrant {
 
     fn inband_error(&self, _: &str) -> Option<Event> {
         None
+    }
+
+    fn over_grpc(&self) -> &'static dyn Dialect {
+        &grpc::QDRANT
     }
 }
 
@@ -148,7 +152,7 @@ fn status(class: Class) -> StatusCode {
     }
 }
 
-fn words(class: Class) -> &'static str {
+pub(super) fn words(class: Class) -> &'static str {
     match class {
         Class::Auth => "Forbidden: Invalid API key or JWT",
         Class::BadRequest => "Wrong input: Vector dimension error: expected dim: 1536, got 1535",

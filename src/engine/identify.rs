@@ -101,13 +101,15 @@ pub(super) fn transport(head: &http::request::Parts) -> Transport {
         let value = head.headers.get(name).map(|value| value.as_bytes().to_ascii_lowercase());
         value.is_some_and(|value| value.starts_with(start))
     };
-    if is(CONTENT_TYPE, b"application/grpc") {
-        Transport::Grpc
+    let grpc = || {
+        let kind = head.headers.get(CONTENT_TYPE);
+        kind.is_some_and(|kind| crate::wire::grpc::is_content_type(kind.as_bytes()))
+    };
+    if head.version == http::Version::HTTP_2 {
+        if grpc() { Transport::Grpc } else { Transport::Http2 }
     } else if is(UPGRADE, b"websocket") || is(HeaderName::from_static("sec-websocket-version"), b"")
     {
         Transport::WebSocket
-    } else if head.version == http::Version::HTTP_2 {
-        Transport::Http2
     } else {
         Transport::Http1
     }

@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 use super::lengths::Lengths;
 use super::place::{Follower, Found, unreadable};
-use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec};
-use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure};
-use crate::exchange::{Event, Grain, Item};
+use super::{Arming, Effect, Ending, Fault, GrpcStatus, Impossible, Invalid, Orders, Place, Spec};
+use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, grpc};
+use crate::exchange::{Event, Grain, Item, Transport};
 use crate::units::Span;
 
 /// A failure instead of an answer, or in the middle of one.
@@ -37,8 +37,11 @@ pub struct Error {
     /// What `retry-after` says, rounded up to seconds where the provider counts in them.
     /// Default: none.
     pub retry_after: Option<Span>,
+    /// The status of a gRPC call, by name or number: UNAVAILABLE, RESOURCE_EXHAUSTED, 14. Default: what
+    /// fits `as` or `status`. Alone it acts on gRPC calls only.
+    pub grpc_status: Option<GrpcStatus>,
     /// Do not answer in the upstream's place, but let its stream run this far (`20 tokens`,
-    /// `3 events`), then send the provider's error event and end the stream.
+    /// `3 events`), then send the provider's error event (gRPC: the status) and end the stream.
     pub after: Option<Place>,
 }
 
@@ -57,10 +60,11 @@ impl Spec for Error {
         if let Some(place) = self.after {
             return self.build_inside(place);
         }
-        if self.status.is_none() && self.class.is_none() && self.body.is_none() {
+        let unsaid = self.status.is_none() && self.class.is_none() && self.body.is_none();
+        if unsaid && self.grpc_status.is_none() {
             return Err(Invalid::new(
                 "",
-                "which error? write `status: 503` or `as: overloaded`",
+                "which error? write `status: 503`, `as: overloaded` or `grpc_status: UNAVAILABLE`",
             ));
         }
         Ok(Box::new(Before {
@@ -70,6 +74,8 @@ impl Spec for Error {
             retry_after: self.retry_after.map(|span| span.0),
             body: self.body.clone().map(Body::from),
             headers: checked_headers(self.headers.as_ref())?,
+            grpc_status: self.grpc_status,
+            grpc_only: unsaid,
         }))
     }
 }
@@ -96,7 +102,13 @@ impl Error {
         }
         let class = self.class.as_deref().unwrap_or("server_error");
         let message = self.message.clone().unwrap_or_else(|| message_of(class).to_owned());
-        Ok(Box::new(Inside { place, message: message.into(), lengths: Arc::default() }))
+        let code = self.grpc_status.map_or_else(|| grpc::code_of_word(class), |status| status.0);
+        let said = match (&self.message, self.grpc_status) {
+            (None, Some(_)) => grpc::words_of(code),
+            _ => &message,
+        };
+        let status = grpc::trailers(code, said);
+        Ok(Box::new(Inside { place, message: message.into(), status, lengths: Arc::default() }))
     }
 }
 
@@ -177,10 +189,17 @@ struct Before {
     retry_after: Option<Duration>,
     body: Option<Body>,
     headers: Vec<(String, String)>,
+    grpc_status: Option<GrpcStatus>,
+    /// It says nothing about other calls.
+    grpc_only: bool,
 }
 
 impl Fault for Before {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let called = arming.exchange.transport == Transport::Grpc;
+        if self.grpc_only && !called {
+            return Err(Impossible("the exchange is no gRPC call"));
+        }
         let mut answer = match &self.body {
             Some(_) if self.class.is_none() => Answer {
                 status: self.status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -204,6 +223,12 @@ impl Fault for Before {
         if let Some(body) = &self.body {
             answer.body = body.bytes.clone();
             set_header(&mut answer.headers, "Content-Type", body.content_type);
+        }
+        if let Some(GrpcStatus(code)) = self.grpc_status.filter(|_| called) {
+            set_header(&mut answer.headers, grpc::STATUS, &code.to_string());
+            if self.message.is_none() {
+                set_header(&mut answer.headers, "grpc-message", grpc::words_of(code));
+            }
         }
         for (name, value) in &self.headers {
             set_header(&mut answer.headers, name, value);
@@ -236,13 +261,19 @@ impl Effect for Answering {
 struct Inside {
     place: Place,
     message: Arc<str>,
+    /// The end of a gRPC call.
+    status: Event,
     lengths: Arc<Lengths>,
 }
 
 impl Fault for Inside {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         let dialect: &'static dyn Dialect = arming.dialect;
-        let Some(event) = dialect.inband_error(&self.message) else {
+        let event = match arming.exchange.transport {
+            Transport::Grpc => Some(self.status.clone()),
+            _ => dialect.inband_error(&self.message),
+        };
+        let Some(event) = event else {
             return Err(Impossible("this kind of dependency reports no errors inside a stream"));
         };
         let follower = Some(Follower::new(self.place, &self.lengths, arming));

@@ -6,6 +6,7 @@
 //! [`Effect`] (at work on one exchange).
 
 mod chain;
+mod code;
 mod draw;
 mod lengths;
 mod limiter;
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 pub use self::chain::{Chain, Fired};
+pub use self::code::{GrpcStatus, StreamCode};
 pub use self::draw::Draw;
 pub use self::place::Place;
 use crate::dialect::{Answer, Dialect};

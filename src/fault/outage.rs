@@ -7,8 +7,9 @@ use http::{StatusCode, request};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::code::{NO_HTTP2, is_http2};
 use super::tls::Spoilt;
-use super::{Arming, Effect, Ending, Fault, Flaw, Impossible, Invalid, Orders, Spec};
+use super::{Arming, Effect, Ending, Fault, Flaw, Impossible, Invalid, Orders, Spec, StreamCode};
 use crate::dialect::{Answer, Failure};
 use crate::exchange::Level;
 
@@ -16,8 +17,12 @@ use crate::exchange::Level;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
-    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503` or `tls`.
+    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503`, `rst_stream`, `goaway`
+    /// or `tls`.
     pub mode: Mode,
+    /// The error code of `rst_stream`: CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, … or a number.
+    /// Default REFUSED_STREAM, which tells clients that they may safely try again.
+    pub code: Option<StreamCode>,
 }
 
 /// How a dependency is gone.
@@ -28,7 +33,10 @@ pub enum Mode {
     Blackhole,
     /// The connection is closed (FIN) as soon as a request has come.
     Close,
-    /// A gateway answers 503 in the provider's words.
+    /// HTTP/2 and gRPC: the connection says GOAWAY and ends as soon as a request has come; all that
+    /// is open on it breaks.
+    Goaway,
+    /// A gateway answers 503 in the provider's words; a gRPC call fails with UNAVAILABLE.
     #[serde(rename = "http_503")]
     Http503,
     /// Nobody listens: connections are refused. A fault that is armed for all requests of a
@@ -46,13 +54,18 @@ impl Spec for Outage {
     const EXAMPLE: &'static str = "{ mode: blackhole }";
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
-        Ok(Box::new(Loaded { mode: self.mode }))
+        if self.code.is_some() && self.mode != Mode::RstStream {
+            return Err(Invalid::new("code", "`code` belongs to `mode: rst_stream`"));
+        }
+        let code = self.code.unwrap_or(StreamCode::REFUSED_STREAM);
+        Ok(Box::new(Loaded { mode: self.mode, code }))
     }
 }
 
 #[derive(Debug)]
 struct Loaded {
     mode: Mode,
+    code: StreamCode,
 }
 
 impl Fault for Loaded {
@@ -61,7 +74,13 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let framed = matches!(self.mode, Mode::Goaway | Mode::RstStream);
+        if framed && !is_http2(arming.exchange.transport) {
+            return Err(Impossible(NO_HTTP2));
+        }
         Ok(Box::new(match self.mode {
+            Mode::Goaway => Gone::End(Ending::GoAway),
+            Mode::RstStream => Gone::End(Ending::StreamReset(self.code.0)),
             Mode::Blackhole => Gone::End(Ending::Hang),
             Mode::Close => Gone::End(Ending::Close),
             Mode::Http503 => Gone::Answer(arming.dialect.failure(&Failure {
@@ -98,8 +117,9 @@ impl Effect for Gone {
 #[cfg(test)]
 mod tests {
     use super::super::Order;
-    use super::super::testing::{Upstream, arm, build, exchange, ms, play};
+    use super::super::testing::{Upstream, arm, build, exchange, invalid, ms, play};
     use super::*;
+    use crate::exchange::{Exchange, Transport};
 
     #[test]
     fn the_upstream_is_never_called() {
@@ -119,6 +139,24 @@ mod tests {
             let status = played.answer.map(|(_, answer)| answer.status);
             assert_eq!(status, ending.is_none().then_some(StatusCode::SERVICE_UNAVAILABLE));
         }
+    }
+
+    #[test]
+    fn streams_are_reset_and_connections_told_to_go_where_there_are_any() {
+        for (yaml, ending) in [
+            ("{ mode: rst_stream }", Ending::StreamReset(7)),
+            ("{ mode: rst_stream, code: ENHANCE_YOUR_CALM }", Ending::StreamReset(11)),
+            ("{ mode: goaway }", Ending::GoAway),
+        ] {
+            let fault = build::<Outage>(yaml);
+            assert_eq!(arm(fault.as_ref(), ms(0), &exchange(1)).err(), Some(Impossible(NO_HTTP2)));
+            for transport in [Transport::Http2, Transport::Grpc] {
+                let exchange = Exchange { transport, ..exchange(1) };
+                let played = play(&[fault.as_ref()], &exchange, &Upstream::stream(1, ms(1)));
+                assert_eq!((played.called, played.ended()), (None, Some(ending)), "{yaml}");
+            }
+        }
+        assert_eq!(invalid::<Outage>("{ mode: reset, code: CANCEL }").field, "code");
     }
 
     #[test]

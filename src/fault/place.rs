@@ -9,8 +9,8 @@ use http::{header, response};
 
 use super::Arming;
 use super::lengths::Lengths;
-use crate::dialect::{Dialect, Reading};
-use crate::exchange::{Event, Item, Operation};
+use crate::dialect::{Dialect, Reading, grpc};
+use crate::exchange::{Event, Framing, Item, Operation};
 use crate::units::{BadUnit, Percent, unit};
 
 /// Tokens of an answer whose length nobody knows.
@@ -123,7 +123,8 @@ impl Place {
 /// Why an answer's body cannot be read, None when it can.
 pub(super) fn unreadable(head: &response::Parts) -> Option<&'static str> {
     let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !head.status.is_success() {
+    let failed = |status: &http::HeaderValue| status.as_bytes() != b"0";
+    if !head.status.is_success() || head.headers.get(grpc::STATUS).is_some_and(failed) {
         Some("the upstream answered with an error")
     } else if !head.headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
         Some("the answer is compressed")
@@ -216,7 +217,8 @@ impl Follower {
     }
 
     fn step_event(&mut self, event: &Event) -> Found {
-        if event.data.is_empty() {
+        // A comment; but an empty message is one like any other.
+        if event.data.is_empty() && event.framing != Framing::Grpc {
             self.reading = Reading::default();
             return self.step_bytes(event.raw.len());
         }

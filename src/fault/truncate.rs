@@ -9,11 +9,12 @@ use http::{header, response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::code::{NO_HTTP2, is_http2};
 use super::lengths::Lengths;
 use super::place::{Follower, Found, unreadable};
-use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec};
-use crate::dialect::Dialect;
-use crate::exchange::{Event, Framing, Grain, Item, Operation};
+use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec, StreamCode};
+use crate::dialect::{Dialect, grpc};
+use crate::exchange::{Event, Framing, Grain, Item, Operation, Transport};
 
 /// An answer that ends too early, in a stream or as a whole.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -26,6 +27,9 @@ pub struct Truncate {
     pub after: Option<Place>,
     /// How it ends. Default clean.
     pub ending: Option<Cut>,
+    /// The error code of `ending: rst_stream`: CANCEL, REFUSED_STREAM, ENHANCE_YOUR_CALM, … or a
+    /// number. Default INTERNAL_ERROR.
+    pub code: Option<StreamCode>,
 }
 
 /// How a truncated answer ends.
@@ -33,19 +37,24 @@ pub struct Truncate {
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
     /// In good order on the wire, but without a finish reason and the provider's terminal event:
-    /// SDKs take the part for the whole.
+    /// SDKs take the part for the whole. A gRPC call ends with status OK.
     #[default]
     Clean,
     /// The connection is closed (FIN) before the body is whole.
     Close,
     /// With the provider's own `finish_reason: length` and terminal event.
     FinishLength,
+    /// HTTP/2 and gRPC: the connection says GOAWAY and ends; all that is open on it breaks.
+    Goaway,
     /// Nothing more comes; the connection stays open.
     Hang,
-    /// Everything but the terminal event (`[DONE]`); with `after` the same as `clean`.
+    /// Everything but the terminal event (`[DONE]`); with `after` the same as `clean`. A gRPC call
+    /// ends without its status.
     NoDone,
     /// The connection is reset (RST).
     Reset,
+    /// HTTP/2 and gRPC: the stream is reset (RST_STREAM) with `code`; the connection stays.
+    RstStream,
 }
 
 impl Spec for Truncate {
@@ -55,6 +64,9 @@ impl Spec for Truncate {
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
         let cut = self.ending.unwrap_or_default();
+        if self.code.is_some() && cut != Cut::RstStream {
+            return Err(Invalid::new("code", "`code` belongs to `ending: rst_stream`"));
+        }
         match (self.after, cut) {
             (None, Cut::NoDone) => {}
             (None, _) => {
@@ -71,7 +83,8 @@ impl Spec for Truncate {
             }
             _ => {}
         }
-        Ok(Box::new(Loaded { after: self.after, cut, lengths: Arc::default() }))
+        let code = self.code.unwrap_or(StreamCode::INTERNAL_ERROR);
+        Ok(Box::new(Loaded { after: self.after, cut, code, lengths: Arc::default() }))
     }
 }
 
@@ -79,6 +92,7 @@ impl Spec for Truncate {
 struct Loaded {
     after: Option<Place>,
     cut: Cut,
+    code: StreamCode,
     /// Shared by all exchanges, kept over armings: answers do not change by them.
     lengths: Arc<Lengths>,
 }
@@ -89,8 +103,14 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        let transport = arming.exchange.transport;
+        if matches!(self.cut, Cut::Goaway | Cut::RstStream) && !is_http2(transport) {
+            return Err(Impossible(NO_HTTP2));
+        }
+        let grpc = transport == Transport::Grpc;
         let Some(place) = self.after else {
             return Ok(Box::new(NoDone {
+                grpc,
                 dialect: arming.dialect,
                 operation: arming.exchange.facts.operation,
                 unreadable: false,
@@ -98,6 +118,8 @@ impl Fault for Loaded {
         };
         Ok(Box::new(Truncating {
             cut: self.cut,
+            code: self.code,
+            grpc,
             grain: if place.is_bytes() { Grain::Bytes } else { Grain::Event },
             follower: Some(Follower::new(place, &self.lengths, arming)),
             dialect: arming.dialect,
@@ -108,6 +130,9 @@ impl Fault for Loaded {
 
 struct Truncating {
     cut: Cut,
+    code: StreamCode,
+    /// The answer ends with a status.
+    grpc: bool,
     grain: Grain,
     /// None once it is clear that there is nothing to do.
     follower: Option<Follower>,
@@ -130,7 +155,7 @@ impl Effect for Truncating {
         if let Some(reason) = unreadable(head) {
             out.impossible(reason);
             self.follower = None;
-        } else if !matches!(self.cut, Cut::Close | Cut::Hang | Cut::Reset) {
+        } else if self.ending() == Ending::Clean {
             // A body that ends in good order must not be shorter than its head says.
             head.headers.remove(header::CONTENT_LENGTH);
         }
@@ -163,9 +188,19 @@ impl Truncating {
         match self.cut {
             Cut::Clean | Cut::FinishLength | Cut::NoDone => Ending::Clean,
             Cut::Close => Ending::Close,
+            Cut::Goaway => Ending::GoAway,
             Cut::Hang => Ending::Hang,
             Cut::Reset => Ending::Reset,
+            Cut::RstStream => Ending::StreamReset(self.code.0),
         }
+    }
+
+    /// Ends the answer here.
+    fn end(&self, out: &mut Orders) {
+        if self.grpc && self.cut == Cut::Clean {
+            out.send(Item::Event(grpc::trailers(0, "")));
+        }
+        out.end(self.ending());
     }
 
     /// Ends the stream before this event.
@@ -191,7 +226,7 @@ impl Truncating {
             out.note("assumed_tokens", assumed as f64);
             out.note("reached_share", share);
         }
-        out.end(self.ending());
+        self.end(out);
     }
 
     /// Ends the answer inside this piece, after so many of its bytes.
@@ -217,7 +252,7 @@ impl Truncating {
         if !left.raw().is_empty() {
             out.send(left);
         }
-        out.end(self.ending());
+        self.end(out);
     }
 
     /// Whether a whole answer stays well-formed: its text is cut, not its bytes.
@@ -225,7 +260,7 @@ impl Truncating {
         match self.cut {
             Cut::FinishLength => true,
             Cut::Clean | Cut::NoDone => follower.counts_tokens(),
-            Cut::Close | Cut::Hang | Cut::Reset => false,
+            _ => false,
         }
     }
 }
@@ -242,6 +277,8 @@ impl Orders {
 
 /// Withholds the terminal event alone.
 struct NoDone {
+    /// The terminal event is the status behind the last message.
+    grpc: bool,
     dialect: &'static dyn Dialect,
     operation: Operation,
     unreadable: bool,
@@ -277,7 +314,9 @@ impl Effect for NoDone {
     }
 
     fn on_end(&mut self, _: Duration, out: &mut Orders) {
-        if !self.unreadable {
+        if self.grpc && !self.unreadable {
+            out.end(Ending::Clean);
+        } else if !self.unreadable {
             out.impossible("the answer has no terminal event");
         }
     }

@@ -14,6 +14,9 @@ use crate::measure::{Call, CallEnd, Observation};
 /// On which attempt the official SDKs say they are.
 static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
+/// The same from gRPC clients (gRFC A6).
+static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
 /// Keeps the books of one call. It is handed over when this is dropped, whatever the reason; until
 /// something else is said the app has gone away.
 #[derive(Debug)]
@@ -30,7 +33,8 @@ impl Books {
     pub(super) fn open(connection: &Arc<Connection>, headers: &HeaderMap) -> Self {
         let dependency = &connection.dependency;
         let at = dependency.clock.now();
-        let retry = headers.get(&RETRY_COUNT).and_then(|count| count.to_str().ok()?.parse().ok());
+        let attempt = headers.get(&RETRY_COUNT).or_else(|| headers.get(&PREVIOUS_ATTEMPTS));
+        let retry = attempt.and_then(|count| count.to_str().ok()?.parse().ok());
         let call = Call {
             dependency: Arc::clone(&dependency.name),
             at,
@@ -120,9 +124,13 @@ impl Drop for Books {
     fn drop(&mut self) {
         self.release();
         let now = self.now();
+        let broken = self.connection.line.is_broken();
         let faults = self.decision.acted();
         if let Some(mut call) = self.call.take() {
             call.end = now;
+            if broken && call.ended == CallEnd::ClientGone {
+                call.ended = CallEnd::Injected;
+            }
             call.faults = faults;
             self.connection.dependency.recorder.record(Observation::Call(call));
         }

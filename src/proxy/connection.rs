@@ -115,9 +115,14 @@ impl Line {
         Self { wire, fate: Mutex::default(), stream: Some(stream) }
     }
 
-    /// The stream, in HTTP/2.
-    pub(super) fn stream(&self) -> Option<&http2::Line> {
-        self.stream.as_ref()
+    /// Whether it is a gRPC call.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.stream.as_ref().is_some_and(http2::Line::is_grpc)
+    }
+
+    /// Whether a fault has ended the connection under this stream.
+    pub(super) fn is_broken(&self) -> bool {
+        self.stream.as_ref().is_some_and(http2::Line::is_broken)
     }
 
     pub(super) fn is_http2(&self) -> bool {

@@ -19,7 +19,7 @@ use super::connection::{Connection, Killed};
 use super::headers;
 use super::request::RequestBody;
 use super::reverse::{self, Answered, Outcome, Passing, Sent};
-use crate::dialect;
+use crate::dialect::{self, grpc};
 use crate::engine::Demand;
 use crate::exchange::{Grain, Item};
 use crate::fault::{Ending, Order};
@@ -53,17 +53,20 @@ pub(super) async fn exchange(
 
 fn decide(connection: &Connection, passing: &mut Passing, demand: Demand) {
     let dependency = &connection.dependency;
+    let dialect = match connection.line.is_grpc() {
+        true => dependency.dialect.over_grpc(),
+        false => dependency.dialect,
+    };
     let body = if demand.body { passing.body.prefix() } else { Bytes::new() };
     let exchange = dependency.engine.exchange(
         &dependency.name,
         &passing.parts,
         &body,
-        dependency.dialect,
+        dialect,
         &dependency.identify,
     );
     passing.books.identify(&exchange);
-    passing.books.decision =
-        dependency.engine.decide(dependency.clock.now(), &exchange, dependency.dialect);
+    passing.books.decision = dependency.engine.decide(dependency.clock.now(), &exchange, dialect);
 }
 
 /// What the effects want before the upstream is called.
@@ -316,6 +319,13 @@ impl Pump {
     }
 
     fn send(&mut self, item: &Item) -> Frame<Bytes> {
+        if let Item::Event(event) = item
+            && let Some(trailers) = grpc::trailers_of(event)
+        {
+            // A fault ends the call: nothing can follow.
+            self.end(Ending::Clean);
+            return Frame::trailers(trailers);
+        }
         let bytes = item.raw().clone();
         self.books.sent(bytes.len());
         self.passed += bytes.len() as u64;

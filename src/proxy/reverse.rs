@@ -239,6 +239,7 @@ pub(super) fn made(
     faults: &[Arc<str>],
     mut books: Books,
 ) -> Response<AnswerBody> {
+    let answer = spoken(&connection.line, answer);
     let marked = connection.dependency.mark_faults && !faults.is_empty();
     let mark = marked.then(|| ("x-brownout-fault", faults.join(", ")));
     let (head, lines, framed) = written(&answer, mark);
@@ -247,8 +248,14 @@ pub(super) fn made(
     response.map(|()| AnswerBody::Made(body, books))
 }
 
+/// An answer of ours as the app's protocol has it.
+fn spoken(line: &Line, answer: dialect::Answer) -> dialect::Answer {
+    if line.is_grpc() { dialect::grpc::answer(answer) } else { answer }
+}
+
 /// What an app is told whose request is for no dependency.
 pub(super) fn refused(line: &Line, answer: dialect::Answer) -> Response<AnswerBody> {
+    let answer = spoken(line, answer);
     let (head, lines, framed) = written(&answer, None);
     let response = finished(line, head, lines, framed);
     let body = (!answer.body.is_empty()).then_some(answer.body);

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::exchange::{Grain, Item};
-use crate::wire::{CAP, ndjson, sse};
+use crate::wire::{CAP, grpc, ndjson, sse};
 
 /// Turns the pieces of a body into items. As an iterator it yields what is complete, and None when
 /// it needs more.
@@ -16,6 +16,7 @@ pub struct Cutter(Mode);
 
 #[derive(Debug)]
 enum Mode {
+    Grpc(grpc::Splitter),
     Held(Held),
     Ndjson(ndjson::Splitter),
     Sse(sse::Splitter),
@@ -35,6 +36,7 @@ impl Cutter {
     /// A cutter for a body of this content type.
     pub fn new(grain: Grain, content_type: Option<&str>) -> Self {
         Self(match (grain, Shape::of(content_type)) {
+            (Grain::Event, Shape::Grpc) => Mode::Grpc(grpc::Splitter::new()),
             (Grain::Event, Shape::Ndjson) => Mode::Ndjson(ndjson::Splitter::new()),
             (Grain::Event, Shape::Sse) => Mode::Sse(sse::Splitter::new()),
             (Grain::Event, Shape::Whole) => Mode::Held(Held::new(true)),
@@ -58,6 +60,9 @@ impl Cutter {
     /// Takes the next piece; iterate over the result for what is complete.
     pub fn push(&mut self, piece: Bytes) -> &mut Self {
         match &mut self.0 {
+            Mode::Grpc(splitter) => {
+                splitter.push(piece);
+            }
             Mode::Held(held) => held.push(piece),
             Mode::Ndjson(splitter) => {
                 splitter.push(piece);
@@ -72,6 +77,7 @@ impl Cutter {
     /// The body has ended (or broke off): gives all that is left.
     pub fn finish(&mut self) -> Vec<Item> {
         match &mut self.0 {
+            Mode::Grpc(splitter) => std::iter::from_fn(|| splitter.finish()).collect(),
             Mode::Held(held) => held.finish(),
             Mode::Ndjson(splitter) => std::iter::from_fn(|| splitter.finish()).collect(),
             Mode::Sse(splitter) => std::iter::from_fn(|| splitter.finish()).collect(),
@@ -84,6 +90,7 @@ impl Iterator for Cutter {
 
     fn next(&mut self) -> Option<Item> {
         match &mut self.0 {
+            Mode::Grpc(splitter) => splitter.next(),
             Mode::Held(held) if held.whole => None,
             Mode::Held(held) => held.pieces.pop_front().map(Item::Bytes),
             Mode::Ndjson(splitter) => splitter.next(),
@@ -123,6 +130,7 @@ impl Held {
 /// What a content type says about how a body may be cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shape {
+    Grpc,
     Ndjson,
     /// Media that nobody edits as a whole; it passes as it comes.
     Opaque,
@@ -132,6 +140,9 @@ enum Shape {
 
 impl Shape {
     fn of(content_type: Option<&str>) -> Self {
+        if content_type.is_some_and(|kind| grpc::is_content_type(kind.as_bytes())) {
+            return Self::Grpc;
+        }
         let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
         let essence = essence.trim().to_ascii_lowercase();
         match essence.as_str() {

@@ -1,0 +1,1 @@
+//! Peers that mean harm: they are cut off by rule, and others are served meanwhile.
