@@ -1,11 +1,15 @@
 //! What a plan means, in plain words: the text of `brownout check`. No I/O.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
+use super::lower::gateway::{hosts_of, prefix_of, ways_in};
 use super::plan::{Dependency, Phase, Plan, Upstream};
 use crate::engine::{Rule, Selector, Sticky};
 use crate::fault::KINDS;
+use crate::net::{HttpVersion, UpstreamTls};
+use crate::proxy::ListenTls;
 use crate::units::{Ramp, Rate, Span};
 use crate::verdict::Expectation;
 use crate::workload::{Arrivals, Prompts, Shape};
@@ -23,6 +27,9 @@ pub fn explain(plan: &Plan) -> String {
     }
     for one in &plan.dependencies {
         let _ = writeln!(text, "  {:width$}  {}", one.name, dependency(one));
+        for way in gateways(one, plan) {
+            let _ = writeln!(text, "  {:width$}  {way}", "");
+        }
     }
     write_timeline(&mut text, &plan.phases);
     if !plan.rules.is_empty() {
@@ -68,20 +75,71 @@ fn total(phases: &[Phase]) -> Duration {
     phases.iter().map(|phase| phase.duration).sum()
 }
 
+/// Where a dependency is found, and what it is.
 fn dependency(one: &Dependency) -> String {
-    let region = one.region.as_ref().map(|region| format!(", region {region}"));
+    let mut about = vec![one.kind.clone()];
+    about.extend(one.region.as_ref().map(|region| format!("region {region}")));
     let to = match &one.upstream {
         Upstream::Simulate(settings) => {
             format!("simulated ({}, {} at once)", settings.model, settings.slots)
         }
         Upstream::Url(url) => without_password(url),
     };
+    about.extend(upstream_tls(&one.upstream_tls));
+    match one.http {
+        HttpVersion::Auto => {}
+        HttpVersion::Http1 => about.push("HTTP/1.1".into()),
+        HttpVersion::Http2 => about.push("HTTP/2".into()),
+    }
+    let tls = match &one.tls {
+        None => String::new(),
+        Some(ListenTls::Minted) => " (TLS, a certificate made here)".into(),
+        Some(ListenTls::Files(pair)) => format!(" (TLS, {})", file_name(&pair.cert)),
+    };
     let listen = match one.listen {
-        None => "a gateway".to_owned(),
+        None => "gateways alone".to_owned(),
         Some(listen) if listen.port() == 0 => format!("{} on a free port", listen.ip()),
         Some(listen) => listen.to_string(),
     };
-    format!("{listen} → {to}   {}{}", one.kind, region.unwrap_or_default())
+    format!("{listen}{tls} → {to}   {}", about.join(", "))
+}
+
+fn upstream_tls(tls: &UpstreamTls) -> Vec<String> {
+    let mut parts = Vec::new();
+    parts.extend(tls.ca_file.as_ref().map(|file| format!("trusts {}", file_name(file))));
+    parts.extend(tls.client.as_ref().map(|pair| format!("shows {}", file_name(&pair.cert))));
+    parts.extend(tls.server_name.as_ref().map(|name| format!("known as {name}")));
+    if tls.insecure {
+        parts.push("takes any certificate".into());
+    }
+    parts
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The gateways that reach a dependency, and what means it there.
+fn gateways(one: &Dependency, plan: &Plan) -> Vec<String> {
+    let hosts = hosts_of(one, &plan.dependencies);
+    let by_host = match hosts.as_slice() {
+        [] => String::new(),
+        hosts => format!("host {}", hosts.join(" or ")),
+    };
+    ways_in(one, &plan.dependencies, &plan.gateways)
+        .map(|(key, address)| {
+            let at = match address.port() {
+                0 => format!("{} on a free port", address.ip()),
+                _ => address.to_string(),
+            };
+            let means = match (key, by_host.as_str()) {
+                ("shared", "") => format!("path {}", prefix_of(one)),
+                ("shared", by_host) => format!("{by_host}, or path {}", prefix_of(one)),
+                (_, by_host) => by_host.to_owned(),
+            };
+            format!("{key} gateway {at}: {means}")
+        })
+        .collect()
 }
 
 /// A URL as it may be shown.

@@ -24,6 +24,11 @@ pub trait Dialect: Debug + Send + Sync {
     /// The word users write as `kind:`.
     fn name(&self) -> &'static str;
 
+    /// What an upstream of this kind may begin with, the usual form first.
+    fn schemes(&self) -> &'static [Scheme] {
+        HTTP
+    }
+
     /// What a request asks for. `body` may be a prefix of the real one, and is empty when no armed
     /// fault needs it.
     fn facts(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Facts;
@@ -58,6 +63,28 @@ pub trait Dialect: Debug + Send + Sync {
     fn over_grpc(&self) -> &'static dyn Dialect {
         &grpc::ANY
     }
+}
+
+/// What the URL of an upstream begins with: `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    pub name: &'static str,
+    /// The port where none is written; None: one must be.
+    pub port: Option<u16>,
+    /// The upstream is spoken to over TLS.
+    pub tls: bool,
+}
+
+/// The schemes of what speaks HTTP. A kind with others speaks something else: to the proxy its
+/// connections are bytes that its dialect may read.
+pub const HTTP: &[Scheme] = &[
+    Scheme { name: "https", port: Some(443), tls: true },
+    Scheme { name: "http", port: Some(80), tls: false },
+];
+
+/// Whether a kind of dependency speaks HTTP.
+pub fn speaks_http(dialect: &dyn Dialect) -> bool {
+    dialect.schemes().iter().any(|scheme| scheme.name == "http")
 }
 
 /// What an event or a whole answer says.

@@ -101,6 +101,16 @@ pub struct Gateways {
     pub clients: Vec<(IpAddr, u8)>,
 }
 
+impl Gateways {
+    /// Those that there are: what they are called and where they listen.
+    pub fn listening(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + use<> {
+        let transparent = self.transparent.map(|transparent| transparent.listen);
+        [("shared", self.shared), ("forward", self.forward), ("transparent", transparent)]
+            .into_iter()
+            .filter_map(|(name, address)| address.map(|address| (name, address)))
+    }
+}
+
 /// How connections are redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transparent {

@@ -23,6 +23,7 @@ const TABLES: &[(&str, &[&str])] = &[
         &[
             "keys",
             "keys dependencies",
+            "keys gateways",
             "keys identify",
             "keys faults",
             "keys workload",

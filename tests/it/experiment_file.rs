@@ -290,9 +290,9 @@ expect: [success_rate >= 1%]
 fn credentials_in_the_file_are_masked() {
     let text = "version: 1
 dependencies:
-  web: { kind: http, listen: 4001, upstream: \"https://me:sk-planted@a.example\" }
+  web: { kind: http, listen: 4001, upstream: \"https://a.example\" }
 workload:
-  app: http://localhost:8000
+  app: \"http://me:sk-planted@localhost:8000\"
   users: 3
   duration: 1m
   request: { headers: { x-api-key: sk-planted, accept: text/plain } }
@@ -302,6 +302,74 @@ workload:
     assert_eq!(loaded.plan.source_text.len(), text.len());
     assert!(!loaded.warnings.to_string().contains("planted"), "{}", loaded.warnings);
     assert!(!explain::explain(&loaded.plan).contains("planted"));
+    let upstream = text.replace("https://a.example", "https://me:sk-planted@a.example");
+    let found = refused(&upstream, &Options::default()).to_string();
+    assert!(found.contains("no user name and password") && !found.contains("planted"), "{found}");
+}
+
+#[test]
+fn the_ways_in_are_explained() {
+    let text = "version: 1
+dependencies:
+  llm:
+    kind: openai
+    listen: 4001
+    tls: minted
+    upstream: https://api.openai.com
+    upstream_tls: { server_name: edge.example }
+    http: 2
+    hosts: \"*.openai.azure.com\"
+  store: { kind: qdrant, upstream: http://localhost:6333/base, path: /db, region: eu }
+  sim: { kind: openai, simulate: true }
+gateways: { shared: 4000, forward: 0, transparent: { listen: 15001, mode: tproxy }, clients: 10.0.0.0/8 }
+";
+    let plan = plan(text);
+    assert_eq!(plan.gateways.clients, [([10, 0, 0, 0].into(), 8)]);
+    assert_eq!(plan.dependencies[0].http, brownout::net::HttpVersion::Http2);
+    assert_eq!(plan.dependencies[1].listen, None);
+    let explained = explain::explain(&plan);
+    for line in [
+        "llm    127.0.0.1:4001 (TLS, a certificate made here) → https://api.openai.com   openai, known as \
+         edge.example, HTTP/2",
+        "shared gateway 127.0.0.1:4000: host api.openai.com:443 or *.openai.azure.com, or path /llm",
+        "forward gateway 127.0.0.1 on a free port: host api.openai.com:443 or *.openai.azure.com",
+        "store  gateways alone → http://localhost:6333/base   qdrant, region eu",
+        "shared gateway 127.0.0.1:4000: host localhost:6333, or path /db",
+        "transparent gateway 127.0.0.1:15001: host localhost:6333",
+        "sim    gateways alone → simulated",
+        "shared gateway 127.0.0.1:4000: path /sim",
+    ] {
+        assert!(explained.contains(line), "{line}\n{explained}");
+    }
+}
+
+#[test]
+fn files_of_certificates_are_looked_for_beside_the_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "version: 1\ndependencies:\n  llm: { kind: openai, listen: 0, upstream: \
+                https://a.example, upstream_tls: { ca_file: ca.pem, client_cert: me.pem, client_key: \
+                me.key } }\n";
+    let file = folder.path().join("brownout.yaml");
+    std::fs::write(&file, text).unwrap();
+    let pem = |name: &str, what: &str| {
+        let text = format!("-----BEGIN {what}-----\n-----END {what}-----\n");
+        std::fs::write(folder.path().join(name), text).unwrap();
+    };
+    pem("ca.pem", "CERTIFICATE");
+    pem("me.pem", "CERTIFICATE");
+    pem("me.key", "EC PRIVATE KEY");
+    let loaded = load_file(&file, &Options::default()).unwrap();
+    let tls = &loaded.plan.dependencies[0].upstream_tls;
+    assert_eq!(tls.ca_file.as_deref(), Some(&*folder.path().join("ca.pem")));
+    assert_eq!(tls.client.as_ref().unwrap().key, folder.path().join("me.key"));
+    pem("me.key", "CERTIFICATE");
+    let found = load_file(&file, &Options::default()).unwrap_err().to_string();
+    assert!(found.contains("`me.key` holds no private key"), "{found}");
+    std::fs::remove_file(folder.path().join("ca.pem")).unwrap();
+    let alone = Options { text_alone: true, ..Options::default() };
+    pem("me.key", "PRIVATE KEY");
+    let warnings = load_file(&file, &alone).unwrap().warnings.to_string();
+    assert!(warnings.contains("warning: the file `ca.pem` cannot be read"), "{warnings}");
 }
 
 #[test]

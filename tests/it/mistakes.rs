@@ -2,7 +2,9 @@
 //!
 //! `»` stands before the place that the message must point at; it is taken out before loading.
 
-use brownout::config::{Diagnostics, Options, load};
+mod reach;
+
+use brownout::config::{Diagnostics, Options, Severity, load};
 
 /// A mistake: the file, and what the message (label and hints included) must say.
 struct Case(&'static str, &'static [&'static str]);
@@ -393,9 +395,12 @@ fn diagnostics(text: &str) -> Diagnostics {
     }
 }
 
-fn complaints(cases: &[Case], wanted: brownout::config::Severity) -> Vec<String> {
+fn complaints<'a>(
+    cases: impl IntoIterator<Item = (&'a str, &'a [&'a str])>,
+    wanted: Severity,
+) -> Vec<String> {
     let mut wrong = Vec::new();
-    for Case(case, words) in cases {
+    for (case, words) in cases {
         let (text, line, column) = unmarked(case);
         let found = diagnostics(&text);
         let matching = found.list.iter().find(|one| {
@@ -406,7 +411,7 @@ fn complaints(cases: &[Case], wanted: brownout::config::Severity) -> Vec<String>
                 && words.iter().all(|word| shown.contains(word))
         });
         let errors = found.errors().count();
-        let expected = usize::from(wanted == brownout::config::Severity::Error);
+        let expected = usize::from(wanted == Severity::Error);
         if matching.is_none() || errors != expected {
             wrong.push(format!(
                 "── {text}\nwanted {words:?} at {line}:{column} as the only error, got\n{found}"
@@ -416,16 +421,20 @@ fn complaints(cases: &[Case], wanted: brownout::config::Severity) -> Vec<String>
     wrong
 }
 
+fn pairs(cases: &[Case]) -> impl Iterator<Item = (&str, &[&str])> {
+    cases.iter().map(|Case(text, words)| (*text, *words))
+}
+
 #[test]
 fn each_mistake_is_told_at_its_place() {
     assert!(CASES.len() >= 40);
-    let wrong = complaints(CASES, brownout::config::Severity::Error);
+    let wrong = complaints(pairs(CASES), Severity::Error);
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
 }
 
 #[test]
 fn what_is_odd_but_works_is_a_warning() {
-    let wrong = complaints(WARNINGS, brownout::config::Severity::Warning);
+    let wrong = complaints(pairs(WARNINGS), Severity::Warning);
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), WARNINGS.len(), wrong.join("\n"));
 }
 

@@ -2,10 +2,12 @@
 
 mod dependency;
 mod fault;
+pub(super) mod gateway;
 mod output;
 mod phase;
 mod safety;
 mod sentence;
+mod upstream;
 mod workload;
 
 use std::path::Path;
@@ -74,7 +76,8 @@ pub(super) use way;
 pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: &str) -> Plan {
     lowering.names = Names::of(lowering.root);
     lowering.check_version(experiment.version);
-    let dependencies = lowering.dependencies(experiment.dependencies.unwrap_or_default());
+    let (dependencies, ports) = lowering.dependencies(experiment.dependencies.unwrap_or_default());
+    let gateways = lowering.gateways(experiment.gateways, &dependencies, ports);
     let identify = lowering.identify(experiment.identify);
     let faults = experiment.faults.unwrap_or_default();
     let rules = lowering.faults(faults, &dependencies, &identify);
@@ -93,7 +96,6 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
     let safety = lowering.safety(experiment.safety, &phases, &defaults);
     let outputs = lowering.outputs(experiment.outputs);
     Plan {
-        gateways: Default::default(),
         name: experiment
             .name
             .filter(|name| !name.trim().is_empty())
@@ -101,6 +103,7 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
         description: experiment.description,
         seed: experiment.seed,
         dependencies,
+        gateways,
         identify,
         rules,
         effect_texts,

@@ -9,24 +9,41 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+use super::gateway::Host;
 use super::json;
+use super::named::OneOrMany;
+use super::tls::{HttpVersion, ListenTls, UpstreamTls};
 use crate::units::{Count, Span};
 
-/// A dependency of the app: it is called through us. Needs `kind`, `listen`, and `upstream` or
-/// `simulate`.
+/// A dependency of the app: it is called through us. Needs `kind`, `upstream` or `simulate`, and
+/// `listen` unless one of the `gateways` reaches it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Dependency {
     /// The wire format it speaks: error bodies, headers, streams and token counts follow it.
     #[schemars(required, schema_with = "json::kind")]
     pub(in crate::config) kind: Option<String>,
-    /// Where the app finds us: a port on 127.0.0.1 (0 picks a free one), or address:port.
-    #[schemars(required)]
+    /// Where the app finds us: a port on 127.0.0.1 (0 picks a free one), or address:port. May be
+    /// left out where one of the `gateways` reaches it.
     pub(in crate::config) listen: Option<Listen>,
-    /// The real dependency: an http or https URL, with an optional base path.
+    /// TLS with the app on `listen`: `minted` (a certificate made on the fly by this installation's
+    /// own authority), or your own `{ cert, key }`. Left out: none.
+    pub(in crate::config) tls: Option<ListenTls>,
+    /// The real dependency: an http or https URL, with an optional base path; for a kind that speaks
+    /// no HTTP `host:port`, or a URL of its own scheme.
     pub(in crate::config) upstream: Option<String>,
+    /// TLS towards the upstream, where the system's certificates are not enough.
+    pub(in crate::config) upstream_tls: Option<UpstreamTls>,
+    /// The version of HTTP spoken to the upstream: `auto` (the app's own, as far as the upstream
+    /// agrees), `"1.1"` or `"2"`. Default auto.
+    pub(in crate::config) http: Option<HttpVersion>,
     /// In place of `upstream`: the embedded simulator, with no key and no cost.
     pub(in crate::config) simulate: Option<Simulate>,
+    /// What means this dependency at a gateway beside the upstream's own host: hosts, with a port
+    /// where only that one is meant; `*.example.com` means all below it.
+    pub(in crate::config) hosts: Option<OneOrMany<Host>>,
+    /// The path prefix that means it at the shared gateway, taken off there. Default `/NAME`.
+    pub(in crate::config) path: Option<String>,
     /// A label that faults can target: `target: { region: eu }`.
     pub(in crate::config) region: Option<String>,
 }
@@ -41,7 +58,7 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
-struct ListenVisitor;
+pub(super) struct ListenVisitor;
 
 impl Visitor<'_> for ListenVisitor {
     type Value = Listen;

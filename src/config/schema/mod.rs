@@ -4,11 +4,13 @@
 
 mod dependency;
 mod fault;
+mod gateway;
 mod json;
 mod named;
 mod output;
 mod phase;
 mod safety;
+mod tls;
 mod workload;
 
 use schemars::JsonSchema;
@@ -17,11 +19,13 @@ use serde::de::IgnoredAny;
 
 pub(super) use self::dependency::{Dependency, Identify, Listen, Simulate, SimulateOptions};
 pub(super) use self::fault::{Fault, OWN_KEYS, Target, Where};
+pub(super) use self::gateway::{Gateways, Redirection, Transparent};
 pub use self::json::{schema_json, schema_text};
 pub(super) use self::named::Named;
 pub(super) use self::output::Outputs;
 pub(super) use self::phase::{Expect, Phase, PhaseFault, Recovered, Severity};
 pub(super) use self::safety::{AbortWhen, Probe, Safety};
+pub(super) use self::tls::{CertFiles, HttpVersion, ListenTls, UpstreamTls};
 pub(super) use self::workload::{
     Answer, ArrivalRate, Prompts, Request, Sessions, Shape, Stage as ArrivalStage, Stream, Workload,
 };
@@ -49,6 +53,8 @@ pub(super) struct Experiment {
     /// What the app calls, by name, and where it finds us instead.
     #[schemars(required)]
     pub(super) dependencies: Option<Named<Dependency>>,
+    /// Listeners that serve several dependencies, beside or in place of a port each.
+    pub(super) gateways: Option<Gateways>,
     /// How a user and a session are recognised in passing traffic (for sticky faults).
     pub(super) identify: Option<Identify>,
     /// What can go wrong, by name: off until a phase or an operator arms it.
