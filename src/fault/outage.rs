@@ -44,6 +44,8 @@ pub enum Mode {
     Refuse,
     /// The connection is reset (RST) as soon as a request has come.
     Reset,
+    /// HTTP/2 and gRPC: the request's stream is reset (RST_STREAM) with `code`; the connection stays.
+    RstStream,
     /// TLS handshakes are refused (alert `handshake_failure`); like `tls: { mode: refuse }`.
     Tls,
 }
