@@ -4,9 +4,12 @@
 mod answer;
 mod call;
 mod connection;
+mod destination;
 mod entrance;
+mod forward;
 mod headers;
 mod http2;
+mod intercept;
 mod listen;
 mod pump;
 #[cfg(test)]
@@ -14,6 +17,7 @@ mod pump_tests;
 mod request;
 mod reverse;
 mod route;
+mod stranger;
 mod tunnel;
 
 use std::io;
@@ -22,6 +26,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -32,6 +38,7 @@ use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::engine::identify::Identify;
 use crate::measure::Recorder;
+use crate::net::ca::{Authority, CaError};
 use crate::net::{
     BadOrigin, Clock, ConnectOptions, HttpVersion, KeyPair, Origin, Pool, TrustError, UpstreamTls,
     pool,
@@ -143,6 +150,8 @@ pub enum Error {
     Upstream { name: Arc<str>, source: BadOrigin },
     #[error("`{name}`: {source}")]
     Trust { name: Arc<str>, source: TrustError },
+    #[error(transparent)]
+    Authority(#[from] CaError),
 }
 
 /// The proxy; [`Proxy::start`] makes it run.
@@ -159,6 +168,7 @@ impl Proxy {
         options: Options,
     ) -> Result<Running, Error> {
         let drain = CancellationToken::new();
+        let authority = authority(&listeners, &options)?;
         let mut bound = Vec::with_capacity(listeners.len());
         let mut directory = route::Directory { dependencies: Vec::new() };
         for listener in listeners {
@@ -184,17 +194,50 @@ impl Proxy {
             bound.extend(socket.map(|socket| (socket, dependency)));
         }
         // What stands behind the gateways.
-        let _directory = Arc::new(directory);
+        let directory = Arc::new(directory);
+        let gateways = &options.gateways;
+        let place =
+            |name: &str, address| listen::bind(&name.into(), address, options.fallback_to_free);
+        let forward = gateways.forward.map(|address| place("forward", address)).transpose()?;
+        let own: Vec<SocketAddr> = forward.iter().map(|(_, address)| *address).collect();
         let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
-        for ((socket, address), dependency) in bound {
+        for (socket, dependency) in bound {
             let name = Arc::clone(&dependency.name);
-            let entrance = Arc::new(Entrance::Http(dependency));
-            let (engine, drain) = (Arc::clone(&engine), running.drain.clone());
-            let task = tokio::spawn(listen::accept(socket, address, entrance, engine, drain));
-            running.listeners.push(Listening { name, address, task });
+            running.open(name, false, socket, Entrance::Http(dependency), &engine);
+        }
+        if let Some(socket) = forward {
+            let connect_timeout =
+                options.connect_timeout.unwrap_or(ConnectOptions::default().timeout);
+            let gateway = forward::Forward {
+                directory: Arc::clone(&directory),
+                authority,
+                strangers: stranger::Strangers {
+                    engine: Arc::clone(&engine),
+                    clock: Arc::clone(&clock),
+                    drain: running.drain.clone(),
+                    connect_timeout,
+                    own,
+                    known: Mutex::default(),
+                },
+                clients: gateways.clients.clone(),
+                connect_timeout,
+                drain: running.drain.clone(),
+            };
+            let entrance = Entrance::Forward(Arc::new(gateway));
+            running.open("forward".into(), true, socket, entrance, &engine);
         }
         Ok(running)
     }
+}
+
+/// The installation's authority, where apps may come over TLS for what they take for dependencies.
+fn authority(listeners: &[Listener], options: &Options) -> Result<Option<Arc<Authority>>, Error> {
+    let gateway = options.gateways.forward.is_some();
+    let secured = |one: &Listener| one.upstream.scheme() == "https" || !one.hosts.is_empty();
+    if !gateway || !listeners.iter().any(secured) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Authority::open(options.ca_dir.as_deref())?)))
 }
 
 /// The hosts that mean a dependency: its upstream's own and those that were named.
@@ -229,20 +272,46 @@ pub struct Running {
 
 #[derive(Debug)]
 struct Listening {
+    /// The dependency, or which gateway.
     name: Arc<str>,
+    gateway: bool,
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Running {
+    /// Serves what comes in at a socket.
+    fn open(
+        &mut self,
+        name: Arc<str>,
+        gateway: bool,
+        (socket, address): (TcpListener, SocketAddr),
+        entrance: Entrance,
+        engine: &Arc<Engine>,
+    ) {
+        let (engine, drain) = (Arc::clone(engine), self.drain.clone());
+        let task = tokio::spawn(listen::accept(socket, address, Arc::new(entrance), engine, drain));
+        self.listeners.push(Listening { name, gateway, address, task });
+    }
+
     /// Where a dependency's listener is.
     pub fn address(&self, dependency: &str) -> Option<SocketAddr> {
         self.addresses().find(|(name, _)| ***name == *dependency).map(|(_, address)| address)
     }
 
-    /// All listeners, in the order they were given.
+    /// The listeners of dependencies, in the order they were given.
     pub fn addresses(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
-        self.listeners.iter().map(|listening| (&listening.name, listening.address))
+        self.named(false)
+    }
+
+    /// The gateways: `forward`.
+    pub fn gateway_addresses(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
+        self.named(true)
+    }
+
+    fn named(&self, gateway: bool) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
+        let listeners = self.listeners.iter().filter(move |one| one.gateway == gateway);
+        listeners.map(|listening| (&listening.name, listening.address))
     }
 
     /// The first dependency whose listener has ended although nobody asked for it.
