@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -79,6 +80,21 @@ impl Origin {
     pub fn base(&self) -> &str {
         &self.base
     }
+
+    /// The name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, whether or not it was written.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same with a `Host` header that says what the app wrote.
+    pub fn named(self, authority: &str) -> Self {
+        Self { authority: authority.to_owned(), ..self }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -99,6 +115,25 @@ pub struct ConnectOptions {
     /// Whom to trust, and as whom to appear.
     pub tls: UpstreamTls,
     pub http: HttpVersion,
+    /// None: any address.
+    pub guard: Option<Guard>,
+}
+
+/// Which addresses may be connected to. It is asked about the very address that is connected to
+/// next, so that a name cannot mean something else by then; it gives the reason against one.
+#[derive(Clone)]
+pub struct Guard(Arc<dyn Fn(SocketAddr) -> Option<String> + Send + Sync>);
+
+impl Guard {
+    pub fn new(against: impl Fn(SocketAddr) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(against))
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
 }
 
 /// TLS towards an upstream.
@@ -138,6 +173,7 @@ impl Default for ConnectOptions {
             timeout: Duration::from_secs(10),
             tls: UpstreamTls::default(),
             http: HttpVersion::default(),
+            guard: None,
         }
     }
 }
@@ -153,6 +189,9 @@ pub enum Error {
     Unresolved { origin: String, reason: String },
     #[error("{origin} cannot be reached: {reason}")]
     Unreachable { origin: String, reason: String },
+    /// By our own rules.
+    #[error("{origin} is not connected to: {reason}")]
+    Forbidden { origin: String, reason: String },
     #[error("the TLS handshake with {origin} failed: {reason}")]
     Tls { origin: String, reason: String },
     /// A FIN before the end of the message.
@@ -182,6 +221,7 @@ impl Error {
                 | Self::Timeout { .. }
                 | Self::Unresolved { .. }
                 | Self::Unreachable { .. }
+                | Self::Forbidden { .. }
                 | Self::Tls { .. }
         )
     }
@@ -254,6 +294,7 @@ pub(super) type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Error>> 
 pub(super) struct Connector {
     origin: Origin,
     timeout: Duration,
+    guard: Option<Guard>,
     way: Way,
 }
 
@@ -269,7 +310,7 @@ impl Connector {
             true => Way::Tls(tls::Client::new(&origin.to_string(), &options.tls)?),
             false => Way::Tcp,
         };
-        Ok(Self { origin, timeout: options.timeout, way })
+        Ok(Self { origin, timeout: options.timeout, guard: options.guard.clone(), way })
     }
 
     /// Takes streams from a function in the place of the network; None refuses.
@@ -277,7 +318,7 @@ impl Connector {
         origin: Origin,
         make: impl Fn() -> Option<Stream> + Send + Sync + 'static,
     ) -> Self {
-        Self { origin, timeout: Duration::MAX, way: Way::Memory(Box::new(make)) }
+        Self { origin, timeout: Duration::MAX, guard: None, way: Way::Memory(Box::new(make)) }
     }
 
     pub(super) fn origin(&self) -> &Origin {
@@ -316,26 +357,58 @@ impl Connector {
         Ok(Stream::Tls(Box::new(tls)))
     }
 
-    /// Tries the addresses of the name in turn; the last failure is the one that counts.
     async fn connect_tcp(&self) -> Result<TcpStream, Error> {
-        let origin = || self.origin.to_string();
-        let addresses = tokio::net::lookup_host((self.origin.host.as_str(), self.origin.port))
+        tcp(&self.origin.host, self.origin.port, self.guard.as_ref(), || self.origin.to_string())
             .await
-            .map_err(|error| Error::Unresolved { origin: origin(), reason: error.to_string() })?;
-        let mut last = Error::Unresolved { origin: origin(), reason: "no address".to_owned() };
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    last = Error::Refused { origin: origin() };
-                }
-                Err(error) => {
-                    last = Error::Unreachable { origin: origin(), reason: error.to_string() };
-                }
+    }
+}
+
+/// Connects to a host without speaking to it.
+pub async fn connect_to(
+    host: &str,
+    port: u16,
+    timeout: Duration,
+    guard: Option<&Guard>,
+) -> Result<TcpStream, Error> {
+    let origin = || match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    let timed_out = |_| Error::Timeout { origin: origin(), after: timeout };
+    let tcp = tokio::time::timeout(timeout, tcp(host, port, guard, origin))
+        .await
+        .map_err(timed_out)??;
+    let _ = tcp.set_nodelay(true);
+    Ok(tcp)
+}
+
+/// Tries the addresses of the name in turn; the last failure is the one that counts.
+async fn tcp(
+    host: &str,
+    port: u16,
+    guard: Option<&Guard>,
+    origin: impl Fn() -> String,
+) -> Result<TcpStream, Error> {
+    let addresses = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|error| Error::Unresolved { origin: origin(), reason: error.to_string() })?;
+    let mut last = Error::Unresolved { origin: origin(), reason: "no address".to_owned() };
+    for address in addresses {
+        if let Some(reason) = guard.and_then(|guard| guard.0(address)) {
+            last = Error::Forbidden { origin: origin(), reason };
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                last = Error::Refused { origin: origin() };
+            }
+            Err(error) => {
+                last = Error::Unreachable { origin: origin(), reason: error.to_string() };
             }
         }
-        Err(last)
     }
+    Err(last)
 }
 
 impl fmt::Debug for Connector {

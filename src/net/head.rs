@@ -163,7 +163,9 @@ impl RawHead {
 
     /// How the body of a request with this head is framed.
     pub(super) fn request_framing(&self) -> Framing {
-        if self.has(Special::TransferEncoding) || self.has(Special::Upgrade) {
+        // What follows a CONNECT is no HTTP.
+        let tunnel = self.bytes.starts_with(b"CONNECT ");
+        if tunnel || self.has(Special::TransferEncoding) || self.has(Special::Upgrade) {
             return Framing::Unknown;
         }
         if !self.has(Special::ContentLength) {

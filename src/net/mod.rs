@@ -1,6 +1,7 @@
 //! Sockets and time: the clock with its timer thread, upstream connections, TLS. It knows nothing
 //! of faults, dialects or experiments.
 
+mod blind;
 pub mod ca;
 mod certificate;
 mod clock;
@@ -17,10 +18,11 @@ mod stream;
 mod timer;
 mod tls;
 
+pub use self::blind::join;
 pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
-    BadOrigin, ConnectOptions, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
+    BadOrigin, ConnectOptions, Error, Guard, HttpVersion, KeyPair, Origin, UpstreamTls, connect_to,
 };
 pub use self::head::{Lines, RawHead, Special};
 pub use self::lent::{Lent, Loan};

@@ -184,6 +184,24 @@ where
         self.shared.slot_or_lane(protocols).await.map(Way)
     }
 
+    /// Whether an app that speaks both versions is to be offered HTTP/2: as the upstream would. It is
+    /// asked (connected to) when that is not known; one that cannot be reached is taken to.
+    pub async fn speaks_http2(&self) -> bool {
+        let chose_http1 = || self.shared.chose_http1.load(Ordering::Relaxed);
+        match self.shared.options.connect.http {
+            HttpVersion::Http1 => false,
+            HttpVersion::Http2 => true,
+            HttpVersion::Auto if self.origin().scheme() != Scheme::HTTPS || chose_http1() => false,
+            HttpVersion::Auto => match self.shared.slot_or_lane(&[b"h2", b"http/1.1"]).await {
+                Ok(On::Http1(lane)) => {
+                    self.shared.give_back(lane);
+                    false
+                }
+                Ok(On::Http2(_)) | Err(_) => true,
+            },
+        }
+    }
+
     /// Sends a request on a connection that speaks HTTP/1.1, with the head's lines as they are to
     /// stand on the wire (framing included). The answer comes with its head as it was read.
     ///

@@ -5,6 +5,7 @@ use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
+use http::{Method, Request};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::request::{Incoming, RequestBody};
 use super::route::Route;
-use super::{http2, reverse};
+use super::{forward, http2, reverse};
 use crate::dialect::Dialect;
 use crate::engine::identify::Identify;
 use crate::engine::{Engine, Gate};
@@ -99,7 +100,7 @@ impl Connection {
 
     /// Another task takes the stream when hyper has handed it over.
     pub(super) fn hand_over(&self) {
-        *self.line.fate.lock() = Fate::HandedOver;
+        self.line.hand_over();
     }
 
     /// Stays silent until the app goes away (then this is dropped) or the proxy is drained.
@@ -129,6 +130,11 @@ impl Line {
         self.stream.is_some()
     }
 
+    /// A tunnel takes the stream when hyper has handed it over.
+    pub(super) fn hand_over(&self) {
+        *self.fate.lock() = Fate::HandedOver;
+    }
+
     /// How the connection or the stream is to end.
     pub(super) fn fate(&self) -> Fate {
         *self.fate.lock()
@@ -144,9 +150,10 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
     let fixed = route.fixed().map(|dependency| {
         Arc::new(Connection { dependency: Arc::clone(dependency), line: Arc::clone(&line) })
     });
-    let service = service_fn(move |mut request| {
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         // Now, not when the future is polled: by then hyper may have read the next head.
         let head = exchanges.wire.take_head();
+        let visit = route.visit().filter(|_| request.method() == Method::CONNECT).cloned();
         let connection = match &fixed {
             Some(connection) => Ok(Arc::clone(connection)),
             None => route.find(&mut request).map(|dependency| {
@@ -155,6 +162,9 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
         };
         let line = Arc::clone(&exchanges);
         async move {
+            if let Some(visit) = visit {
+                return Box::pin(forward::connect(visit, line, request)).await;
+            }
             match connection {
                 Ok(connection) => {
                     reverse::exchange(connection, request.map(Incoming::Http1), head).await

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::connection::{self, Dependency};
+use super::forward::{self, Forward};
 use super::http2;
 use super::route::Route;
 use super::secure::{self, Secure};
@@ -14,6 +15,8 @@ use crate::net::Stream;
 /// A place to listen, and what is behind it.
 #[derive(Debug)]
 pub(super) enum Entrance {
+    /// A forward proxy: any host, dependencies among them.
+    Forward(Arc<Forward>),
     /// HTTP for one dependency.
     Http(Arc<Dependency>),
     /// The same over TLS.
@@ -24,6 +27,7 @@ impl Entrance {
     /// What it is called in messages.
     pub(super) fn name(&self) -> &str {
         match self {
+            Self::Forward(_) => "forward",
             Self::Http(dependency) | Self::Https(dependency, _) => &dependency.name,
         }
     }
@@ -31,6 +35,7 @@ impl Entrance {
     /// The dependency that a fault may refuse connections of.
     pub(super) fn dependency(&self) -> Option<&Arc<Dependency>> {
         match self {
+            Self::Forward(_) => None,
             Self::Http(dependency) | Self::Https(dependency, _) => Some(dependency),
         }
     }
@@ -38,6 +43,7 @@ impl Entrance {
     /// Serves a connection until it ends.
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream) {
         match &*self {
+            Self::Forward(gateway) => forward::serve(Arc::clone(gateway), stream).await,
             Self::Http(dependency) => {
                 let route = Arc::new(Route::Fixed(Arc::clone(dependency)));
                 http(Stream::Tcp(stream), route).await;

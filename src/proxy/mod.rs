@@ -4,9 +4,12 @@
 mod answer;
 mod call;
 mod connection;
+mod destination;
 mod entrance;
+mod forward;
 mod headers;
 mod http2;
+mod intercept;
 mod listen;
 mod pump;
 #[cfg(test)]
@@ -15,6 +18,7 @@ mod request;
 mod reverse;
 mod route;
 mod secure;
+mod stranger;
 mod tunnel;
 
 use std::io;
@@ -23,6 +27,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -174,6 +180,7 @@ impl Proxy {
         options: Options,
     ) -> Result<Running, Error> {
         let drain = CancellationToken::new();
+        let intercepts = intercepts(&listeners, &options);
         let mut bound = Vec::with_capacity(listeners.len());
         let mut keys = Keys { dir: options.ca_dir.clone(), authority: None };
         let mut directory = route::Directory { dependencies: Vec::new() };
@@ -202,17 +209,45 @@ impl Proxy {
             bound.extend(socket.map(|socket| (socket, dependency, secure)));
         }
         // What stands behind the gateways.
-        let _directory = Arc::new(directory);
+        let directory = Arc::new(directory);
+        let gateways = &options.gateways;
+        let secure = match intercepts {
+            true => Some(Arc::new(Secure::minted(keys.authority()?))),
+            false => None,
+        };
+        let place =
+            |name: &str, address| listen::bind(&name.into(), address, options.fallback_to_free);
+        let forward = gateways.forward.map(|address| place("forward", address)).transpose()?;
+        let own: Vec<SocketAddr> = forward.iter().map(|(_, address)| *address).collect();
         let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
-        for ((socket, address), dependency, secure) in bound {
+        for (socket, dependency, secure) in bound {
             let name = Arc::clone(&dependency.name);
-            let entrance = Arc::new(match secure {
+            let entrance = match secure {
                 Some(secure) => Entrance::Https(dependency, secure),
                 None => Entrance::Http(dependency),
-            });
-            let (engine, drain) = (Arc::clone(&engine), running.drain.clone());
-            let task = tokio::spawn(listen::accept(socket, address, entrance, engine, drain));
-            running.listeners.push(Listening { name, address, task });
+            };
+            running.open(name, false, socket, entrance, &engine);
+        }
+        if let Some(socket) = forward {
+            let connect_timeout =
+                options.connect_timeout.unwrap_or(ConnectOptions::default().timeout);
+            let gateway = forward::Forward {
+                directory: Arc::clone(&directory),
+                secure,
+                strangers: stranger::Strangers {
+                    engine: Arc::clone(&engine),
+                    clock: Arc::clone(&clock),
+                    drain: running.drain.clone(),
+                    connect_timeout,
+                    own,
+                    known: Mutex::default(),
+                },
+                clients: gateways.clients.clone(),
+                connect_timeout,
+                drain: running.drain.clone(),
+            };
+            let entrance = Entrance::Forward(Arc::new(gateway));
+            running.open("forward".into(), true, socket, entrance, &engine);
         }
         Ok(running)
     }
@@ -250,6 +285,12 @@ impl Keys {
     }
 }
 
+/// Whether apps may come over TLS, through a gateway, for what they take for dependencies.
+fn intercepts(listeners: &[Listener], options: &Options) -> bool {
+    let secured = |one: &Listener| one.upstream.scheme() == "https" || !one.hosts.is_empty();
+    options.gateways.forward.is_some() && listeners.iter().any(secured)
+}
+
 /// The hosts that mean a dependency: its upstream's own and those that were named.
 fn hosts_of(listener: &Listener) -> Vec<String> {
     let own = listener.upstream.host_str().map(str::to_ascii_lowercase);
@@ -282,20 +323,46 @@ pub struct Running {
 
 #[derive(Debug)]
 struct Listening {
+    /// The dependency, or which gateway.
     name: Arc<str>,
+    gateway: bool,
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Running {
+    /// Serves what comes in at a socket.
+    fn open(
+        &mut self,
+        name: Arc<str>,
+        gateway: bool,
+        (socket, address): (TcpListener, SocketAddr),
+        entrance: Entrance,
+        engine: &Arc<Engine>,
+    ) {
+        let (engine, drain) = (Arc::clone(engine), self.drain.clone());
+        let task = tokio::spawn(listen::accept(socket, address, Arc::new(entrance), engine, drain));
+        self.listeners.push(Listening { name, gateway, address, task });
+    }
+
     /// Where a dependency's listener is.
     pub fn address(&self, dependency: &str) -> Option<SocketAddr> {
         self.addresses().find(|(name, _)| ***name == *dependency).map(|(_, address)| address)
     }
 
-    /// All listeners, in the order they were given.
+    /// The listeners of dependencies, in the order they were given.
     pub fn addresses(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
-        self.listeners.iter().map(|listening| (&listening.name, listening.address))
+        self.named(false)
+    }
+
+    /// The gateways: `forward`.
+    pub fn gateway_addresses(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
+        self.named(true)
+    }
+
+    fn named(&self, gateway: bool) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
+        let listeners = self.listeners.iter().filter(move |one| one.gateway == gateway);
+        listeners.map(|listening| (&listening.name, listening.address))
     }
 
     /// The first dependency whose listener has ended although nobody asked for it.

@@ -262,6 +262,14 @@ pub(super) fn refused(line: &Line, answer: dialect::Answer) -> Response<AnswerBo
     response.map(|()| AnswerBody::Told(body))
 }
 
+/// The answer to a CONNECT that is granted: no line, no body.
+pub(super) fn tunnelled(line: &Line) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Nothing);
+    line.wire.write_head(response.headers_mut(), Lines::default(), true);
+    line.wire.mark_dirty();
+    response
+}
+
 /// The head of an answer that we make up, its lines, and whether they say how it is framed.
 fn written(
     answer: &dialect::Answer,
@@ -305,7 +313,16 @@ pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Boo
     let origin = dependency.pool.origin().to_string();
     let named = format!("upstream {} ({origin})", dependency.name);
     let body = format!("brownout: {}\n", error.to_string().replacen(&origin, &named, 1));
-    Ok(made(connection, told(StatusCode::BAD_GATEWAY, body), &[], books))
+    Ok(made(connection, told(status_of(error), body), &[], books))
+}
+
+/// How an app is told that its upstream gave no answer.
+pub(super) fn status_of(error: &net::Error) -> StatusCode {
+    match error {
+        net::Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+        net::Error::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    }
 }
 
 fn no_tunnels(connection: &Connection, mut books: Books) -> Response<AnswerBody> {

@@ -6,6 +6,7 @@ use http::Request;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Dependency;
+use super::forward::{self, Visit};
 use crate::dialect::Answer;
 
 /// All dependencies, for listeners that serve more than one.
@@ -35,6 +36,10 @@ impl Directory {
 pub(super) enum Route {
     /// All requests are for this one.
     Fixed(Arc<Dependency>),
+    /// By the host that each request names: a forward proxy's client.
+    Forward(Arc<Visit>),
+    /// All are for this one, and name its upstream's base in their paths.
+    Whole(Arc<Dependency>),
 }
 
 impl Route {
@@ -42,21 +47,33 @@ impl Route {
     pub(super) fn fixed(&self) -> Option<&Arc<Dependency>> {
         match self {
             Self::Fixed(dependency) => Some(dependency),
+            Self::Forward(_) | Self::Whole(_) => None,
         }
     }
 
     /// Cancelled when no more requests are taken.
     pub(super) fn drain(&self) -> &CancellationToken {
         match self {
-            Self::Fixed(dependency) => &dependency.drain,
+            Self::Fixed(dependency) | Self::Whole(dependency) => &dependency.drain,
+            Self::Forward(visit) => visit.drain(),
         }
     }
 
     /// The dependency of a request, whose target becomes the path as the dependency knows it; or
     /// what the app is told when there is none.
-    pub(super) fn find<B>(&self, _request: &mut Request<B>) -> Result<Arc<Dependency>, Answer> {
+    pub(super) fn find<B>(&self, request: &mut Request<B>) -> Result<Arc<Dependency>, Answer> {
         match self {
             Self::Fixed(dependency) => Ok(Arc::clone(dependency)),
+            Self::Forward(visit) => visit.find(request),
+            Self::Whole(dependency) => forward::whole(request, dependency),
+        }
+    }
+
+    /// The client of a forward proxy, who may ask for a tunnel.
+    pub(super) fn visit(&self) -> Option<&Arc<Visit>> {
+        match self {
+            Self::Forward(visit) => Some(visit),
+            Self::Fixed(_) | Self::Whole(_) => None,
         }
     }
 }

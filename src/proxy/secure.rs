@@ -96,7 +96,7 @@ impl Secure {
                 return None;
             }
         };
-        let alpn = offered(dependency, hello.alpn());
+        let alpn = offered(dependency, hello.alpn()).await;
         let result = match flaw {
             None => hello.accept(shown, alpn).await,
             // A client that resumes an earlier session would not see it.
@@ -115,7 +115,7 @@ impl Secure {
     }
 
     /// A handshake broke that no fault touched.
-    fn complain(&self, dependency: &Dependency, host: &str, broken: &Broken) {
+    pub(super) fn complain(&self, dependency: &Dependency, host: &str, broken: &Broken) {
         let distrusted = matches!(broken, Broken::Distrusts { .. });
         dependency.recorder.record(Observation::Handshake(Box::new(FailedHandshake {
             dependency: Arc::clone(&dependency.name),
@@ -154,8 +154,18 @@ impl Secure {
 }
 
 /// The versions of HTTP that the app is offered.
-fn offered(_dependency: &Dependency, _asked: &[Vec<u8>]) -> &'static [&'static [u8]] {
-    &[b"http/1.1"]
+async fn offered(dependency: &Dependency, asked: &[Vec<u8>]) -> &'static [&'static [u8]] {
+    let asks = |protocol: &[u8]| asked.iter().any(|name| name == protocol);
+    if !asks(b"h2") {
+        &[b"http/1.1"]
+    } else if !asks(b"http/1.1") {
+        // A client of gRPC speaks nothing else.
+        &[b"h2"]
+    } else if dependency.pool.speaks_http2().await {
+        &[b"h2", b"http/1.1"]
+    } else {
+        &[b"http/1.1"]
+    }
 }
 
 /// What faults have decided for this handshake, waits included.

@@ -5,6 +5,7 @@ pub mod grain;
 pub mod grpc;
 pub mod ndjson;
 pub mod sse;
+pub mod strict;
 
 pub use self::grain::Cutter;
 

@@ -2,6 +2,7 @@
 
 mod ends;
 mod faults;
+mod forward;
 pub(crate) mod kit;
 mod many;
 mod passing;
