@@ -151,6 +151,16 @@ where
         self.shared.connector.origin()
     }
 
+    /// Which version of HTTP the upstream is to be spoken to in.
+    pub fn version(&self) -> HttpVersion {
+        self.shared.options.connect.http
+    }
+
+    /// Whether the upstream was offered HTTP/2 by ALPN and took HTTP/1.1.
+    pub fn chose_http1(&self) -> bool {
+        self.shared.chose_http1.load(Ordering::Relaxed)
+    }
+
     /// How many connections wait for a request.
     pub fn idle(&self) -> usize {
         self.shared.idle.lock().lanes.len()

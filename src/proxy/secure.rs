@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::uri::Scheme;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ use crate::fault::{Ending, Flaw, Order};
 use crate::measure::{FailedHandshake, Observation};
 use crate::net::ca::{Authority, Soundness};
 use crate::net::secure::{Broken, Hello, NoHello};
-use crate::net::{Certificates, Stream};
+use crate::net::{Certificates, HttpVersion, Stream};
 
 /// More complaints than these are counted and not told.
 const MOST_TOLD: usize = 200;
@@ -153,9 +154,23 @@ impl Secure {
     }
 }
 
-/// The versions of HTTP that the app is offered.
-fn offered(_dependency: &Dependency, _asked: &[Vec<u8>]) -> &'static [&'static [u8]] {
-    &[b"http/1.1"]
+/// The versions of HTTP that an app is offered: those that the upstream speaks, as far as that is
+/// known.
+fn offered(dependency: &Dependency, asked: &[Vec<u8>]) -> &'static [&'static [u8]] {
+    const HTTP1: &[&[u8]] = &[b"http/1.1"];
+    const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
+    let pool = &dependency.pool;
+    let encrypted = pool.origin().scheme() == Scheme::HTTPS;
+    let insists =
+        asked.iter().any(|name| name == b"h2") && !asked.iter().any(|name| name == b"http/1.1");
+    match pool.version() {
+        HttpVersion::Http1 => HTTP1,
+        HttpVersion::Http2 => BOTH,
+        HttpVersion::Auto if encrypted && !pool.chose_http1() => BOTH,
+        // gRPC clients speak nothing else, whatever the upstream is.
+        HttpVersion::Auto if insists => BOTH,
+        HttpVersion::Auto => HTTP1,
+    }
 }
 
 /// What faults have decided for this handshake, waits included.

@@ -2,6 +2,7 @@
 
 mod dependency;
 mod fault;
+mod handshake;
 mod output;
 mod phase;
 mod safety;

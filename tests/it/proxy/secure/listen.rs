@@ -29,9 +29,13 @@ async fn http_1_is_what_an_app_may_choose() {
     let secured = Secured::minted(NOTHING).await;
     let mut client = (*secured.client()).clone();
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let mut tls = secured.connect(&client.into(), "x.test").await.unwrap();
+    let mut tls = secured.connect(&client.clone().into(), "x.test").await.unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     exchange(&mut tls).await;
+    // A plain upstream speaks HTTP/1.1, so that is what those who would take both get.
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let tls = secured.connect(&client.into(), "x.test").await.unwrap();
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
 #[tokio::test]
