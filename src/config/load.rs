@@ -184,7 +184,9 @@ fn assemble(
         found,
         names: Names::default(),
     };
-    Some(lower::lower(experiment, &mut lowering, &title))
+    let plan = lower::lower(experiment, &mut lowering, &title);
+    lowering.check_handshakes(&plan);
+    Some(plan)
 }
 
 /// A section whose lines are all commented out is as good as none.

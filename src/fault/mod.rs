@@ -359,8 +359,7 @@ pub struct Kind {
     pub try_build: fn(serde_json::Value) -> Result<Box<dyn Fault>, Invalid>,
 }
 
-// Effects of one fault act in this order: first what happens on the way to the dependency, then what
-// befalls its answer.
+// Effects act in this order: first what happens on the way there, then what befalls the answer.
 catalogue! {
     tls::Tls,
     latency::Latency,

@@ -59,10 +59,10 @@ impl Secure {
     ) -> Option<Stream> {
         let host = hello.server_name().unwrap_or(host).to_owned();
         let (fate, decision) = fate(dependency, &host).await;
+        // What it does is in the books at once, not when the client gives up.
+        decision.close();
         match fate {
             Fate::End(ending) => {
-                // What it did is in the books at once, not when the client gives up.
-                decision.close();
                 end(hello, ending, dependency).await;
                 None
             }

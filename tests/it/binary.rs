@@ -1,6 +1,7 @@
 //! The built `brownout`, run as users run it: its words, its files, its exit codes.
 
 mod app;
+mod ca;
 mod checks;
 mod command;
 mod control;

@@ -37,6 +37,7 @@ const TABLES: &[(&str, &[&str])] = &[
     (
         "docs/faults.md",
         &[
+            "options tls",
             "options latency",
             "options outage",
             "options rate_limit",

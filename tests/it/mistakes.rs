@@ -33,6 +33,19 @@ const CASES: &[Case] = &[
     Case("version: 1\n$DEPS\n»fault: {}\n", &["unknown key `fault`", "did you mean `faults`?"]),
     Case("version: 1\n$DEPS\n»thresholds: []\n", &["`thresholds`", "did you mean `expect`?"]),
     Case("version: 1\nseed: »-4\n$DEPS", &["`seed`", "0 or more"]),
+    // ── Handshakes ─────────────────────────────────────────────────────────────────────────────
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  ran-out: { target: llm, »tls: { mode: expired } }\n",
+        &["`tls` in fault `ran-out`", "`llm` has none", "`tls: minted`"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  gone: { target: llm, »outage: { mode: tls } }\n",
+        &["`outage` in fault `gone`", "TLS with the app"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  f: { target: llm, tls: { mode: »broken } }\n",
+        &["`broken`", "wrong_name"],
+    ),
     // ── Dependencies ───────────────────────────────────────────────────────────────────────────
     Case(
         "version: 1\ndependencies:\n  llm: { kind: »opanai, listen: 4001, simulate: true }\n",

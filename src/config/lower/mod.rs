@@ -3,6 +3,7 @@
 mod dependency;
 mod fault;
 pub(super) mod gateway;
+mod handshake;
 mod output;
 mod phase;
 mod safety;
