@@ -43,7 +43,7 @@ const RESOURCE_EXHAUSTED: u16 = 8;
 const ABORTED: u16 = 10;
 const UNIMPLEMENTED: u16 = 12;
 const INTERNAL: u16 = 13;
-const UNAVAILABLE: u16 = 14;
+pub const UNAVAILABLE: u16 = 14;
 const UNAUTHENTICATED: u16 = 16;
 
 /// The header or trailer that holds the status.

@@ -325,6 +325,11 @@ impl Connector {
         &self.origin
     }
 
+    /// How long a connection may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// A connection for HTTP/1.1.
     pub(super) fn connect(self: &Arc<Self>) -> Connecting {
         self.connect_for(&[b"http/1.1"])

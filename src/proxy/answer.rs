@@ -11,6 +11,8 @@ use super::call::Books;
 use super::connection::{Connection, Killed};
 use super::pump::Pump;
 use super::request::RequestBody;
+use crate::dialect::grpc;
+use crate::exchange::Event;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
 use crate::net;
@@ -62,6 +64,10 @@ impl Passed {
             }
             Some(Err(error)) => {
                 self.books.ended(CallEnd::UpstreamCut);
+                if let Some(status) = self.books.connection().status_of(&error) {
+                    let trailers = grpc::trailers_of(&status).unwrap_or_default();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
                 let cut = self.books.connection().cut_of(&error);
                 self.cut = Some(cut);
                 self.books.connection().poll_killed(cx, cut).map(|killed| Some(Err(killed)))
@@ -78,6 +84,13 @@ impl Passed {
 const INTERNAL_ERROR: u32 = 2;
 
 impl Connection {
+    /// The status of a gRPC call whose upstream connection broke: what a client makes of it by
+    /// itself. A stream that was reset is no such thing, its code says more.
+    pub(super) fn status_of(&self, error: &net::Error) -> Option<Event> {
+        let broken = self.line.is_grpc() && !matches!(error, net::Error::StreamReset { .. });
+        broken.then(|| grpc::trailers(grpc::UNAVAILABLE, &error.to_string()))
+    }
+
     /// How the app sees it that an upstream has broken off: a stream of its own ends alone.
     pub(super) fn cut_of(&self, error: &net::Error) -> Ending {
         match error {

@@ -93,8 +93,9 @@ pub(super) async fn sniff(mut stream: Stream) -> Option<(Stream, bool)> {
 enum Command {
     /// Reset a stream when all that came before has been written.
     Reset(stream::Handle, Reason),
-    /// End the connection.
-    End(Fate),
+    /// End the connection when all that came before has been written. A stream that is let go
+    /// before would be reset, and take back what it has still to write.
+    End(stream::Handle, Fate),
 }
 
 /// What all streams of a connection have.
@@ -135,7 +136,7 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
         Arc::new(Session { route, commands, broken: Arc::clone(&broken), wire: Arc::default() });
     let mut driver = Driver { orders, waiting: VecDeque::new(), loan, exchanges: JoinSet::new() };
     let mut draining = false;
-    let fate = loop {
+    let end = loop {
         let event = tokio::select! {
             biased;
             event = poll_fn(|cx| driver.poll(cx, &mut connection)) => event,
@@ -150,9 +151,10 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
                 driver.exchanges.spawn(stream::serve(Arc::clone(&session), request, respond));
             }
             Event::Ended => break None,
-            Event::End(fate) => break Some(fate),
+            Event::End(handle, fate) => break Some((handle, fate)),
         }
     };
+    let fate = end.as_ref().map(|(_, fate)| *fate);
     if fate.is_some() {
         broken.store(true, Ordering::Relaxed);
     }
@@ -160,7 +162,7 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
         connection.abrupt_shutdown(Reason::NO_ERROR);
         let _ = poll_fn(|cx| connection.poll_closed(cx)).await;
     }
-    drop(connection);
+    drop((connection, end));
     // What the connection took with it.
     driver.exchanges.shutdown().await;
     match (driver.loan.take(), fate) {
@@ -183,7 +185,7 @@ enum Event {
     /// The app has closed the connection, or it broke.
     Ended,
     /// A fault ends it.
-    End(Fate),
+    End(stream::Handle, Fate),
 }
 
 impl Driver {
@@ -223,7 +225,9 @@ impl Driver {
             for command in std::mem::take(&mut self.waiting) {
                 match command {
                     Command::Reset(handle, reason) => handle.reset(reason),
-                    Command::End(fate) => return Poll::Ready(Event::End(fate)),
+                    Command::End(handle, fate) => {
+                        return Poll::Ready(Event::End(handle, fate));
+                    }
                 }
             }
         }
@@ -234,7 +238,7 @@ impl Driver {
 fn command(fate: Fate, handle: stream::Handle) -> Command {
     match fate {
         Fate::Stream(code) => Command::Reset(handle, Reason::from(code)),
-        fate => Command::End(fate),
+        fate => Command::End(handle, fate),
     }
 }
 

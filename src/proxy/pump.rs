@@ -21,7 +21,7 @@ use super::request::RequestBody;
 use super::reverse::{self, Answered, Outcome, Passing, Sent};
 use crate::dialect::{self, grpc};
 use crate::engine::Demand;
-use crate::exchange::{Grain, Item};
+use crate::exchange::{Event, Grain, Item};
 use crate::fault::{Ending, Order};
 use crate::measure::CallEnd;
 use crate::net::Sleep;
@@ -188,6 +188,7 @@ async fn pump_on(
         items: VecDeque::new(),
         orders,
         trailers: None,
+        status: None,
         stage: Stage::Reading,
         cut: false,
         holding: None,
@@ -241,6 +242,8 @@ pub(super) struct Pump {
     /// What is still to be carried out.
     orders: VecDeque<Order>,
     trailers: Option<HeaderMap>,
+    /// What a gRPC client is told of an upstream that broke off.
+    status: Option<Event>,
     stage: Stage,
     /// The last order stands for the end of an upstream that broke off.
     cut: bool,
@@ -382,7 +385,11 @@ impl Pump {
                 Stage::Emptying(End::Cut(ending)) => {
                     self.stage = Stage::Over;
                     self.cut = true;
-                    self.orders.push_back(Order::End(ending));
+                    let status = self.status.take();
+                    self.orders.push_back(match status {
+                        Some(status) => Order::Send(Item::Event(status)),
+                        None => Order::End(ending),
+                    });
                     return Poll::Ready(());
                 }
                 Stage::Over | Stage::Ended(_) => return Poll::Ready(()),
@@ -404,8 +411,10 @@ impl Pump {
                 Err(other) => self.trailers = other.into_trailers().ok(),
             },
             Some(Err(error)) => {
-                let cut = self.books.connection().cut_of(&error);
+                let connection = self.books.connection();
+                let (cut, status) = (connection.cut_of(&error), connection.status_of(&error));
                 self.finish(End::Cut(cut));
+                self.status = status;
             }
             None => self.finish(End::Whole),
         }

@@ -305,7 +305,8 @@ pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Boo
         return Err(connection.give_up());
     }
     books.ended(CallEnd::UpstreamFailed);
-    if error.is_cut() {
+    let has_status = connection.status_of(error).is_some();
+    if error.is_cut() && !has_status {
         return Err(connection.kill(connection.cut_of(error)));
     }
     let dependency = &connection.dependency;

@@ -2,6 +2,7 @@
 //! drives it; a request that is given up resets its stream, and the connection stays.
 
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -109,7 +110,8 @@ impl Attempt {
 }
 
 impl Conn {
-    /// A connection; without `agreed` (ALPN) the upstream is taken to speak HTTP/2.
+    /// A connection whose settings have come: only then it is known how many streams it takes.
+    /// Where nothing was agreed on by ALPN the upstream is taken to speak HTTP/2.
     pub(super) async fn open(
         connector: &Arc<Connector>,
         protocols: &'static [&'static [u8]],
@@ -121,7 +123,9 @@ impl Conn {
             None if offered_both => return Ok(Speaks::Http1(stream)),
             _ => {}
         }
-        let (sender, connection) = client::Builder::new()
+        let (sender, mut connection) = client::Builder::new()
+            // Until its settings say how many.
+            .initial_max_send_streams(0)
             .initial_window_size(WINDOW)
             .initial_connection_window_size(ALL_WINDOWS)
             .max_header_list_size(HEADERS)
@@ -130,6 +134,22 @@ impl Conn {
             .handshake::<_, Bytes>(stream)
             .await
             .map_err(|error| failure(connector.origin(), &error))?;
+        let settled = poll_fn(|cx| {
+            let ended = Pin::new(&mut connection).poll(cx);
+            match (sender.current_max_send_streams(), ended) {
+                (_, Poll::Ready(ended)) => Poll::Ready(Err(ended)),
+                (0, Poll::Pending) => Poll::Pending,
+                (_, Poll::Pending) => Poll::Ready(Ok(())),
+            }
+        });
+        match tokio::time::timeout(connector.timeout(), settled).await {
+            Ok(Ok(())) => {}
+            Ok(Err(ended)) => return Err(no_http2(connector.origin(), ended)),
+            Err(_) => {
+                let (origin, after) = (connector.origin().to_string(), connector.timeout());
+                return Err(Error::Timeout { origin, after });
+            }
+        }
         let conn = Arc::new(Self {
             sender,
             streams: AtomicUsize::new(0),
@@ -374,12 +394,24 @@ where
     }
 }
 
+/// A connection that ended before it began.
+fn no_http2(origin: &Origin, ended: Result<(), h2::Error>) -> Error {
+    let origin = origin.to_string();
+    match ended {
+        Err(error) if error.get_io().is_some_and(|io| io.kind() == ErrorKind::ConnectionReset) => {
+            Error::Reset { origin }
+        }
+        Err(error) => Error::Http2 { origin, reason: error.to_string() },
+        Ok(()) => Error::Http2 { origin, reason: "it closed the connection at once".to_owned() },
+    }
+}
+
 /// What the library says about a connection to this origin, as one of ours.
 fn failure(origin: &Origin, error: &h2::Error) -> Error {
     let origin = origin.to_string();
     if let Some(io) = error.get_io() {
         return match io.kind() {
-            std::io::ErrorKind::ConnectionReset => Error::Reset { origin },
+            ErrorKind::ConnectionReset => Error::Reset { origin },
             _ => Error::Closed { origin },
         };
     }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use brownout::exchange::Event;
 use brownout::measure::CallEnd;
-use bytes::Bytes;
 use h2::Reason;
-use http::{Request, Response};
-use tokio::io::AsyncWriteExt as _;
+use http::Request;
 use tokio::sync::{Notify, mpsc};
 
-use super::kit::{App, Bench, Upstream, begin_grpc, grpc, read, read_broken, soon, status};
+use super::kit::{App, Bench, Peer, Upstream, begin_grpc, read, read_broken, soon, status};
 
 #[tokio::test]
 async fn many_calls_share_one_connection_and_a_full_one_gets_a_second() {
@@ -111,7 +109,7 @@ async fn an_upstream_that_breaks_breaks_its_streams_alone() {
         let (request, respond) = connection.accept().await.unwrap().unwrap();
         let mut out = begin_grpc(respond);
         out.send_data(Event::grpc("one").raw, false).unwrap();
-        if request.uri().path() == "/a.B/Break" {
+        if request.uri().path() != "/a.B/Go" {
             let drive = async { while connection.accept().await.is_some() {} };
             let _ = tokio::time::timeout(Duration::from_millis(50), drive).await;
         } else {
@@ -122,13 +120,19 @@ async fn an_upstream_that_breaks_breaks_its_streams_alone() {
     .await;
     let mut bench = Bench::passing(upstream.address).await;
     let app = App::connect(bench.address).await;
-    let answer = app.call("/a.B/Break").await.unwrap();
+    let request = Request::post("http://app.test/plain").body(()).unwrap();
+    let answer = app.ask(request, "x").await.unwrap();
     let (bytes, reason) = soon(read_broken(answer.into_body())).await;
     assert_eq!((bytes.len(), reason), (8, Some(Reason::INTERNAL_ERROR)));
     assert_eq!(bench.recorded().await.ended, CallEnd::UpstreamCut);
+    // A gRPC client makes UNAVAILABLE of a broken connection.
+    let answer = app.call("/a.B/Break").await.unwrap();
+    let (bytes, trailers) = soon(read(answer.into_body())).await.unwrap();
+    assert_eq!((bytes.len(), &trailers.unwrap()["grpc-status"]), (8, &"14".parse().unwrap()));
+    assert_eq!(bench.recorded().await.ended, CallEnd::UpstreamCut);
     let answer = app.call("/a.B/Go").await.unwrap();
     assert_eq!(read(answer.into_body()).await.unwrap().1, Some(status(0)));
-    assert_eq!(upstream.connected(), 2);
+    assert_eq!(upstream.connected(), 3);
 }
 
 #[tokio::test]
@@ -149,8 +153,11 @@ async fn an_upstream_that_is_not_there_is_told_in_the_callers_protocol() {
 
 #[tokio::test]
 async fn an_upstream_that_speaks_something_else_is_named() {
-    let upstream = Upstream::connections(|mut stream| async move {
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    let upstream = Upstream::connections(|stream| async move {
+        let mut peer = Peer::new(stream);
+        peer.until(b"SM\r\n\r\n").await.unwrap();
+        peer.write("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        let _ = peer.rest().await;
     })
     .await;
     let bench = Bench::passing(upstream.address).await;
@@ -160,29 +167,26 @@ async fn an_upstream_that_speaks_something_else_is_named() {
     assert!(told.as_ref().is_ok_and(|told| told.contains("does not speak HTTP/2")), "{told:?}");
 }
 
+/// Frames of an upstream: no settings of its own, and a GOAWAY that names no stream.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 #[tokio::test]
-async fn refused_streams_of_a_goaway_are_told_as_such() {
-    // It takes the first stream, and says that it never looked at the second.
+async fn streams_that_a_goaway_does_not_name_were_refused() {
     let upstream = Upstream::connections(|stream| async move {
-        let mut connection = h2::server::handshake(stream).await.unwrap();
-        let (_, respond) = connection.accept().await.unwrap().unwrap();
-        let mut out = begin_grpc(respond);
-        out.send_data(Bytes::new(), false).unwrap();
-        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        while connection.accept().await.is_some() {}
+        let mut peer = Peer::new(stream);
+        peer.write(SETTINGS).await;
+        // A frame of HEADERS with END_HEADERS on stream 1.
+        peer.until(&[1, 4, 0, 0, 0, 1]).await.unwrap();
+        peer.write(GOAWAY).await;
+        let _ = peer.more().await;
     })
     .await;
     let bench = Bench::passing(upstream.address).await;
     let app = App::connect(bench.address).await;
-    let answer = app.call("/a.B/C").await.unwrap();
-    let (_, reason) = soon(read_broken(answer.into_body())).await;
-    assert!(reason.is_some());
-    let mut answers = 0;
-    for _ in 0..3 {
-        let (answer, mut out) = app.begin(grpc("/a.B/C")).await;
-        let _ = out.send_data(Event::grpc("x").raw, true);
-        answers +=
-            usize::from(soon(answer).await.is_ok_and(|answer: Response<_>| answer.status() == 200));
+    for call in 1..3 {
+        let error = app.call("/a.B/C").await.unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM), "safe to try again");
+        assert_eq!(upstream.connected(), call, "a new connection for each");
     }
-    assert!(answers > 0, "new connections are made");
 }
