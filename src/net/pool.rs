@@ -1,12 +1,12 @@
 //! Upstream connections, kept and used again. One that speaks HTTP/1.1 has no task of its own: it is
 //! driven by whoever waits for its answer, so an answer that is dropped ends its request at once.
 
+mod answering;
 mod http2;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -15,15 +15,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+<<<<<<< HEAD
 use self::http2::{Conn, Conns, Slot, Speaks, Streaming};
 use super::certificate::TrustError;
+=======
+pub use self::answering::Answering;
+use self::answering::Source;
+use self::http2::{Conn, Conns, Slot, Speaks};
+>>>>>>> c84c7c1 (Hostile peers over HTTP/2, profiles for gRPC, the answer's body in a file of its own)
 use super::connect::{ConnectOptions, Connector, Error, HttpVersion, Origin};
 use super::head::{Lines, RawHead};
 use super::replay::Replaying;
@@ -101,18 +106,6 @@ pub struct Answer<B: Body + 'static> {
     pub response: Response<Answering<B>>,
     /// Its head as it was read; None when it was not asked for.
     pub head: Option<RawHead>,
-}
-
-/// The body of an answer. Read to its end it gives the connection back; dropped before, it closes
-/// the connection or resets its stream, which tells the upstream at once.
-pub struct Answering<B: Body + 'static> {
-    from: Source<B>,
-    shared: Arc<Shared<B>>,
-}
-
-enum Source<B: Body + 'static> {
-    Http1 { incoming: Incoming, lane: Option<Box<Lane<B>>> },
-    Http2(Box<Streaming>),
 }
 
 impl<B> Pool<B>
@@ -425,98 +418,6 @@ where
     }
 }
 
-impl<B> Answering<B>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    /// The answer is whole: the connection is kept if it can take another request.
-    fn release(&mut self) {
-        if let Source::Http1 { lane, .. } = &mut self.from
-            && let Some(mut lane) = lane.take()
-            && (lane.sender.is_ready() || lane.is_sound())
-        {
-            self.shared.give_back(lane);
-        }
-    }
-
-    /// After a 101: the connection itself, with the bytes that came behind the head.
-    pub async fn upgraded(self) -> Option<(Stream, Bytes)> {
-        let Source::Http1 { lane: Some(mut lane), .. } = self.from else { return None };
-        poll_fn(|cx| lane.driver.poll_without_shutdown(cx)).await.ok()?;
-        let Lane { driver, wire, .. } = *lane;
-        let parts = driver.into_parts();
-        wire.keep_stream();
-        drop(parts.io);
-        Some((wire.take_stream()?.into_stream(), parts.read_buf))
-    }
-}
-
-impl<B> Body for Answering<B>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let this = self.get_mut();
-        let origin = this.shared.connector.origin();
-        let (incoming, lane) = match &mut this.from {
-            Source::Http1 { incoming, lane } => (incoming, lane),
-            Source::Http2(streaming) => return streaming.poll_frame(cx, origin),
-        };
-        let mut driven = false;
-        loop {
-            // While there is a connection only its driver moves the body on: no waker is needed.
-            let mut idle = Context::from_waker(Waker::noop());
-            let cx_body = if lane.is_some() { &mut idle } else { &mut *cx };
-            match Pin::new(&mut *incoming).poll_frame(cx_body) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if incoming.is_end_stream() {
-                        this.release();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    *lane = None;
-                    return Poll::Ready(Some(Err(Error::from_hyper(origin, &error))));
-                }
-                Poll::Ready(None) => {
-                    this.release();
-                    return Poll::Ready(None);
-                }
-                Poll::Pending if driven => return Poll::Pending,
-                Poll::Pending => {}
-            }
-            driven = true;
-            if let Some(open) = lane
-                && open.driver.poll_without_shutdown(cx).is_ready()
-            {
-                *lane = None;
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.from {
-            Source::Http1 { incoming, .. } => incoming.is_end_stream(),
-            Source::Http2(streaming) => streaming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.from {
-            Source::Http1 { incoming, .. } => incoming.size_hint(),
-            Source::Http2(streaming) => streaming.size_hint(),
-        }
-    }
-}
-
 impl<B: Body + 'static> Clone for Pool<B> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared) }
@@ -530,12 +431,6 @@ impl<B: Body + 'static> fmt::Debug for Pool<B> {
             .field("idle", &self.shared.idle.lock().lanes.len())
             .field("shared", &self.shared.http2.lock().len())
             .finish_non_exhaustive()
-    }
-}
-
-impl<B: Body + 'static> fmt::Debug for Answering<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answering").finish_non_exhaustive()
     }
 }
 
