@@ -214,6 +214,26 @@ const CASES: &[Case] = &[
         "version: 1\n$DEPS\nfaults:\n  down: { target: llm, outage: { mode: »blackhol } }\n",
         &["`mode` cannot be `blackhol`", "did you mean `blackhole`?"],
     ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  down: { target: llm, outage: { mode: rst_stream, code: »CANCELED } }\n",
+        &["`CANCELED` is no error code of HTTP/2", "CANCEL,"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  down: { target: llm, outage: { mode: reset, code: »CANCEL } }\n",
+        &["`code` belongs to `mode: rst_stream`"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  cut: { target: llm, truncate: { after: 3 events, code: »8 } }\n",
+        &["`code` belongs to `ending: rst_stream`"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  down: { target: llm, error: { grpc_status: »DOWN } }\n",
+        &["`DOWN` is no status of gRPC", "UNAVAILABLE"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  down: { target: llm, error: { grpc_status: »OK } }\n",
+        &["0 (OK) is no failure", "UNAVAILABLE"],
+    ),
     // ── Workload ───────────────────────────────────────────────────────────────────────────────
     Case(
         "version: 1\n$DEPS\n»workload: { users: 3, duration: 1m }\n",
