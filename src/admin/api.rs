@@ -37,6 +37,18 @@ pub struct Status {
     pub uptime_s: f64,
     pub dependencies: Vec<DependencyStatus>,
     pub faults: Vec<FaultStatus>,
+    /// TLS handshakes with the app that failed although no fault touched them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_handshakes: Vec<HandshakeStatus>,
+}
+
+/// TLS handshakes that failed for one reason.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HandshakeStatus {
+    pub dependency: String,
+    /// `distrusted`: the app did not trust the certificate it was shown.
+    pub reason: String,
+    pub count: u64,
 }
 
 /// A dependency as the proxy serves it.
@@ -153,11 +165,23 @@ async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
         uptime_s: control.clock.now().as_secs_f64(),
         dependencies: control.dependencies.clone(),
         faults: fault_list(&control),
+        failed_handshakes: handshake_list(&control),
     })
 }
 
 async fn faults(State(control): State<Arc<Control>>) -> Json<Vec<FaultStatus>> {
     Json(fault_list(&control))
+}
+
+fn handshake_list(control: &Control) -> Vec<HandshakeStatus> {
+    let failed = control.metrics.failed_handshakes().into_iter();
+    failed
+        .map(|(dependency, reason, count)| HandshakeStatus {
+            dependency: dependency.to_string(),
+            reason: reason.to_owned(),
+            count,
+        })
+        .collect()
 }
 
 fn fault_list(control: &Control) -> Vec<FaultStatus> {

@@ -1,6 +1,6 @@
 //! Counters for Prometheus, fed by the same observations as the results.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::Engine;
-use crate::measure::{Call, CallEnd, Observation, Sample};
+use crate::measure::{Call, CallEnd, FailedHandshake, Observation, Sample};
 
 /// The bounds that OpenTelemetry gives for durations of generative AI clients, in seconds.
 const DURATION_BOUNDS: [f64; 14] =
@@ -56,6 +56,8 @@ pub struct Metrics {
     /// The calls' metrics by what tells them apart, so that counting a call builds no labels.
     known_calls: Mutex<HashMap<CallKind, (Counter, Histogram)>>,
     handshakes: Family<HandshakeLabels, Counter>,
+    /// The same counts, for the status.
+    failed_handshakes: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
     requests: Family<OutcomeLabels, Counter>,
     ttft: DurationFamily<OutcomeLabels>,
 }
@@ -97,6 +99,7 @@ impl Default for Metrics {
             time_to_head,
             known_calls: Mutex::default(),
             handshakes,
+            failed_handshakes: Mutex::default(),
             requests,
             ttft,
         }
@@ -110,14 +113,24 @@ impl Metrics {
             Observation::Call(call) => self.call(call),
             Observation::Sample(sample) => self.sample(sample),
             Observation::Decision(_) => {}
-            Observation::Handshake(failed) => {
-                let labels = HandshakeLabels {
-                    dependency: failed.dependency.to_string(),
-                    reason: failed.reason.to_owned(),
-                };
-                self.handshakes.get_or_create(&labels).inc();
-            }
+            Observation::Handshake(failed) => self.handshake(failed),
         }
+    }
+
+    fn handshake(&self, failed: &FailedHandshake) {
+        let labels = HandshakeLabels {
+            dependency: failed.dependency.to_string(),
+            reason: failed.reason.to_owned(),
+        };
+        self.handshakes.get_or_create(&labels).inc();
+        let key = (Arc::clone(&failed.dependency), failed.reason);
+        *self.failed_handshakes.lock().entry(key).or_default() += 1;
+    }
+
+    /// TLS handshakes with the app that failed without a fault: dependency, reason, how many.
+    pub fn failed_handshakes(&self) -> Vec<(Arc<str>, &'static str, u64)> {
+        let known = self.failed_handshakes.lock();
+        known.iter().map(|((name, reason), count)| (Arc::clone(name), *reason, *count)).collect()
     }
 
     fn call(&self, call: &Call) {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use self::api::{ArmRequest, DependencyStatus, FaultStatus, Status};
+pub use self::api::{ArmRequest, DependencyStatus, FaultStatus, HandshakeStatus, Status};
 pub use self::metrics::Metrics;
 use crate::engine::Engine;
 use crate::net::Clock;

@@ -70,6 +70,17 @@ pub(crate) fn status(args: &AdminArgs) -> Result<u8, Failed> {
             fault.tally.impossible
         ));
     }
+    for failed in &status.failed_handshakes {
+        let why = match failed.reason.as_str() {
+            "distrusted" => "the app does not trust the certificate; see `brownout ca`",
+            "plain_http" => "the app speaks plain HTTP; write https://",
+            reason => reason,
+        };
+        text.push_str(&format!(
+            "  {:<14} {} TLS handshakes failed: {why}\n",
+            failed.dependency, failed.count
+        ));
+    }
     terminal::out(&text)?;
     Ok(exit::PASS)
 }

@@ -142,7 +142,7 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|error| CaError::Broken { path: dir.clone(), reason: error.to_string() })?;
-        let key = KeyPair::generate().map_err(mint)?;
+        let key = KeyPair::generate()?;
         let signing = signing_key(&key)?;
         let leaves = Mutex::default();
         Ok(Self { dir, certificate, end, issuer, key, signing, leaves })
@@ -237,12 +237,12 @@ impl Authority {
         let certificate = match soundness {
             Soundness::Untrusted => {
                 let stranger = store::authority_params("an authority that nobody trusts", now);
-                let stranger = Issuer::new(stranger, KeyPair::generate().map_err(mint)?);
+                let stranger = Issuer::new(stranger, KeyPair::generate()?);
                 leaf.signed_by(&self.key, &stranger)
             }
             _ => leaf.signed_by(&self.key, &self.issuer),
         };
-        let chain = vec![certificate.map_err(mint)?.der().clone()];
+        let chain = vec![certificate?.der().clone()];
         Ok(CertifiedKey::new(chain, Arc::clone(&self.signing)))
     }
 }
@@ -301,8 +301,10 @@ pub(super) fn date(time: SystemTime) -> String {
     moment(time).date().to_string()
 }
 
-fn mint(error: rcgen::Error) -> CaError {
-    CaError::Mint(error.to_string())
+impl From<rcgen::Error> for CaError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Mint(error.to_string())
+    }
 }
 
 /// A certificate in PEM.

@@ -284,6 +284,7 @@ impl ResolvesServerCert for Nobody {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, RootCertStore};
     use tokio::io::DuplexStream;
@@ -382,6 +383,42 @@ mod tests {
             let mut whole = Vec::new();
             back.stream.read_to_end(&mut whole).await.unwrap();
             assert_eq!(whole, sent);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_are_read_without_panic_and_handed_back(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            tls in any::<bool>(),
+            pieces in 1_usize..40,
+        ) {
+            let mut sent = if tls { vec![22, 3, 1, 0, 60, 1, 0, 0, 56, 3, 3] } else { Vec::new() };
+            sent.extend(bytes);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let back = runtime.unwrap().block_on(async {
+                let (mut app, ours) = pair();
+                let sent = sent.clone();
+                let writing = async move {
+                    for piece in sent.chunks(pieces) {
+                        app.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let reading = async {
+                    let mut stream = match Hello::read(ours).await {
+                        Ok(hello) => hello.into_stream(),
+                        Err(none) => none.stream,
+                    };
+                    let mut back = Vec::new();
+                    stream.read_to_end(&mut back).await.unwrap();
+                    back
+                };
+                tokio::join!(writing, reading).1
+            });
+            prop_assert_eq!(back, sent);
         }
     }
 

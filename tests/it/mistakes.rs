@@ -43,6 +43,16 @@ const CASES: &[Case] = &[
         &["`outage` in fault `gone`", "TLS with the app"],
     ),
     Case(
+        "version: 1\ndependencies:\n  llm: { kind: openai, listen: 4001, tls: minted, simulate: true }\n\
+         faults:\n  f: { target: llm, »where: { path: /v1/* }, tls: { mode: reset } }\n",
+        &["`where` of fault `f`", "before any"],
+    ),
+    Case(
+        "version: 1\ndependencies:\n  llm: { kind: openai, listen: 4001, tls: minted, simulate: true }\n\
+         faults:\n  f: { target: llm, sticky: »api_key, tls: { mode: reset } }\n",
+        &["`sticky` of fault `f`", "before any"],
+    ),
+    Case(
         "version: 1\n$DEPS\nfaults:\n  f: { target: llm, tls: { mode: »broken } }\n",
         &["`broken`", "wrong_name"],
     ),

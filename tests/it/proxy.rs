@@ -7,4 +7,4 @@ pub(crate) mod kit;
 mod many;
 mod passing;
 mod refuse;
-mod secure;
+pub(crate) mod secure;

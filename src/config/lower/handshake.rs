@@ -57,7 +57,7 @@ impl Lowering<'_> {
             (true, true) => "sticky",
             (true, false) => return,
         };
-        let place = self.key_place(way!["faults", &*rule.name, key]);
+        let place = self.place(way!["faults", &*rule.name, key]);
         let text = format!(
             "`{key}` of fault `{}` asks for something of a request, and `{effect}` acts on TLS \
              handshakes, which come before any",

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{BACK, CaError, DAY, common_name, mint, moment, pem, serial};
+use super::{BACK, CaError, DAY, common_name, moment, pem, serial};
 
 const KEY: &str = "ca-key.pem";
 const CERTIFICATE: &str = "ca.pem";
@@ -114,10 +114,10 @@ pub(super) fn remove(dir: &Path) -> Result<bool, CaError> {
 
 /// Makes a pair.
 pub(super) fn made(now: SystemTime) -> Result<Pair, CaError> {
-    let key = KeyPair::generate().map_err(mint)?;
+    let key = KeyPair::generate()?;
     let mut params = authority_params(&name(now), now);
     params.serial_number = Some(serial()?);
-    let certificate = params.self_signed(&key).map_err(mint)?.der().clone();
+    let certificate = params.self_signed(&key)?.der().clone();
     Ok(Pair { certificate, key, end: now + LASTS - DAY })
 }
 

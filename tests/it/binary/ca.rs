@@ -1,6 +1,13 @@
 //! `ca` through the binary.
 
-use super::command::{Folder, brownout, ended};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::command::{Folder, Started, brownout, ended};
+use crate::proxy::kit::soon;
+use crate::proxy::secure::{connect, trusting};
 
 #[tokio::test]
 async fn the_authority_is_made_shown_bundled_renewed_and_removed() {
@@ -59,4 +66,47 @@ async fn two_that_start_at_once_end_with_one() {
         one.expect(0, &["BEGIN CERTIFICATE"]);
     }
     assert!(a.out == b.out && b.out == c.out);
+}
+
+const SERVED: &str = "version: 1
+dependencies:
+  llm: { kind: openai, listen: 0, tls: minted, simulate: true }
+faults:
+  ran-out: { target: llm, use: network/certificate_expired }
+";
+
+#[tokio::test]
+async fn an_app_is_served_over_tls_and_one_that_does_not_trust_it_is_named() {
+    let folder = Folder::new();
+    let (file, dir) = (folder.write("brownout.yaml", SERVED), folder.at("ca"));
+    let mut command = brownout(&["serve", &file, "--admin", "127.0.0.1:0", "--print", "json"]);
+    command.env("BROWNOUT_CA_DIR", &dir);
+    let mut served = Started::new(command);
+    let told: Value = serde_json::from_str(&served.line().await).unwrap();
+    let url = told["dependencies"]["llm"]["listen"].as_str().unwrap();
+    let address = url.strip_prefix("https://").unwrap().parse().unwrap();
+    let admin = told["admin"].as_str().unwrap().strip_prefix("http://").unwrap();
+
+    let trusted = trusting([CertificateDer::from_pem_file(format!("{dir}/ca.pem")).unwrap()]);
+    let mut tls = connect(address, &trusted, "localhost").await.unwrap();
+    let ask = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    tls.write_all(ask).await.unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    connect(address, &trusting([]), "localhost").await.unwrap_err();
+    let remedy = served.heard_after("the app does not trust the certificate it was shown").await;
+    for word in ["unknown_ca", &dir, "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "brownout ca"] {
+        assert!(remedy.contains(word), "{remedy}");
+    }
+    let status = || ended(brownout(&["status", "--admin", admin]));
+    let told = async {
+        while !status().await.out.contains("1 TLS handshakes failed: the app does not trust") {}
+    };
+    soon(told).await;
+
+    ended(brownout(&["arm", "ran-out", "--admin", admin])).await.expect(0, &["armed"]);
+    connect(address, &trusted, "localhost").await.unwrap_err();
+    status().await.expect(0, &["matched 1 · hit 1", "1 TLS handshakes failed"]);
 }

@@ -104,7 +104,9 @@ impl Secured {
     }
 }
 
-fn trusting(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Arc<ClientConfig> {
+pub(crate) fn trusting(
+    roots: impl IntoIterator<Item = CertificateDer<'static>>,
+) -> Arc<ClientConfig> {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root).unwrap();
@@ -119,7 +121,7 @@ fn trusting(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Arc<Cli
     )
 }
 
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     client: &Arc<ClientConfig>,
     name: &str,

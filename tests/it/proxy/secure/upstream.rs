@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use brownout::dialect;
+use brownout::net::ca::Authority;
 use brownout::net::{KeyPair, UpstreamTls};
-use brownout::proxy::{Listener, Options};
+use brownout::proxy::{ListenTls, Listener, Options};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair as Key};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -44,8 +45,8 @@ impl Signer {
     }
 }
 
-/// An https upstream that shows this certificate; where `clients` is set it asks for one of them.
-async fn start((cert, key): (String, String), clients: Option<&Signer>) -> u16 {
+/// Shows this certificate; where `clients` is set it asks for one of them.
+fn acceptor((cert, key): (String, String), clients: Option<&Signer>, alpn: &[&str]) -> TlsAcceptor {
     use rustls::pki_types::pem::PemObject as _;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -63,8 +64,13 @@ async fn start((cert, key): (String, String), clients: Option<&Signer>) -> u16 {
     let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let mut config = builder.with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// An https upstream that speaks HTTP/1.1.
+async fn start(pair: (String, String), clients: Option<&Signer>) -> u16 {
+    let acceptor = acceptor(pair, clients, &["http/1.1"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -198,4 +204,73 @@ async fn an_upstream_that_speaks_plain_http_is_told_so() {
     .await;
     let url = format!("https://{}", upstream.address);
     failed(&called(&url, UpstreamTls::default()).await, &["does not speak TLS", "http://"]);
+}
+
+/// An https upstream that speaks HTTP/2 to those who can, and says which version it was spoken to in.
+async fn start_http2(signer: &Signer) -> u16 {
+    use hyper::server::conn::{http1, http2};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let acceptor = acceptor(signer.sign("localhost", |_| ()), None, &["h2", "http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(tls) = acceptor.accept(stream).await else { return };
+                let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+                let service = hyper::service::service_fn(
+                    |request: http::Request<hyper::body::Incoming>| async move {
+                        let body = format!("{:?}", request.version());
+                        Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                    },
+                );
+                let io = TokioIo::new(tls);
+                let _ = match http2 {
+                    true => {
+                        let server = http2::Builder::new(TokioExecutor::new());
+                        server.serve_connection(io, service).await
+                    }
+                    false => http1::Builder::new().serve_connection(io, service).await,
+                };
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_on_both_sides_where_both_speak_it() {
+    let (dir, signer) = (tempfile::tempdir().unwrap(), Signer::new("signer"));
+    let port = start_http2(&signer).await;
+    let url = format!("https://localhost:{port}").parse().unwrap();
+    let mut listener = Listener::new("llm", dialect::by_kind("openai").unwrap(), url);
+    listener.upstream_tls = trusting(&dir, &signer);
+    listener.tls = Some(ListenTls::Minted);
+    let ca = tempfile::tempdir().unwrap();
+    let authority = Authority::open(Some(ca.path())).unwrap();
+    let options = Options { ca_dir: Some(ca.path().to_owned()), ..Options::default() };
+    let bench = Bench::of(listener, Script::default(), options).await;
+    let client = |alpn: &[&str]| {
+        let mut client = (*super::trusting([authority.certificate().clone()])).clone();
+        client.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(client)
+    };
+    let tls = super::connect(bench.address, &client(&["h2", "http/1.1"]), "localhost").await;
+    let tls = tls.unwrap();
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let io = hyper_util::rt::TokioIo::new(tls);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("https://localhost/").body(String::new()).unwrap();
+    let answer = soon(sender.send_request(request)).await.unwrap();
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+    assert_eq!(body, "HTTP/2.0");
+    let mut old = super::connect(bench.address, &client(&["http/1.1"]), "localhost").await.unwrap();
+    old.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    soon(old.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.ends_with(b"HTTP/1.1"), "{}", String::from_utf8_lossy(&answer));
 }
