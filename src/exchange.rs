@@ -205,9 +205,12 @@ impl Event {
     pub fn sse(data: impl AsRef<[u8]>) -> Self {
         let data = Bytes::copy_from_slice(data.as_ref());
         let mut raw = Vec::with_capacity(data.len() + 8);
-        raw.extend_from_slice(b"data: ");
-        raw.extend_from_slice(&data);
-        raw.extend_from_slice(b"\n\n");
+        for line in data.split(|byte| *byte == b'\n') {
+            raw.extend_from_slice(b"data: ");
+            raw.extend_from_slice(line);
+            raw.push(b'\n');
+        }
+        raw.push(b'\n');
         Self { framing: Framing::Sse, raw: raw.into(), name: None, data }
     }
 

@@ -6,6 +6,8 @@
 //! [`Effect`] (at work on one exchange).
 
 mod chain;
+mod choice;
+mod close;
 mod code;
 mod draw;
 mod lengths;
@@ -97,6 +99,18 @@ pub struct Arming<'a> {
     pub draw: &'a mut Draw,
 }
 
+impl Arming<'_> {
+    /// Whether this acts before an answer begins: a socket that is open already is past that.
+    fn before_answer(&self) -> Result<(), Impossible> {
+        match self.exchange.level {
+            Level::Socket => {
+                Err(Impossible("the socket was open already: this acts on handshakes"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Why a fault cannot act on an exchange, in words for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Impossible(pub &'static str);
@@ -118,6 +132,10 @@ pub trait Effect: Send {
     fn on_upload(&mut self, _at: Duration, item: Item, out: &mut Orders) {
         out.send(item);
     }
+
+    /// The next piece that is shown came at this time; it may have waited behind others since. Told
+    /// of the messages of a socket alone, which are read on while a fault holds them.
+    fn on_arrival(&mut self, _at: Duration) {}
 
     /// The request is about to be sent upstream. `again` asks for another call after a wait.
     fn on_request(&mut self, _at: Duration, _head: &mut request::Parts, _out: &mut Orders) {}
@@ -368,6 +386,8 @@ catalogue! {
     saturation::Saturation,
     slow_stream::SlowStream,
     stall::Stall,
+    drop::DropEvents,
+    corrupt::Corrupt,
     error::Error,
     truncate::Truncate,
 }

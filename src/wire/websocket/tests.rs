@@ -113,7 +113,10 @@ fn what_breaks_the_protocol_passes_and_is_not_read_from_there_on() {
         let good = if side == Side::App { masked.clone() } else { plain.clone() };
         let bytes = [good.clone(), bad.clone(), good.clone()].concat();
         let items = split(side, &bytes);
-        assert_eq!(words(&items), ["text:x".to_owned(), format!("bytes {}", bad.len() + good.len())]);
+        assert_eq!(
+            words(&items),
+            ["text:x".to_owned(), format!("bytes {}", bad.len() + good.len())]
+        );
         assert_eq!(joined(&items), bytes);
     }
 }

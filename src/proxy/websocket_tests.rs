@@ -1,0 +1,1 @@
+//! Sockets in memory and in virtual time.
