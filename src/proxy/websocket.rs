@@ -101,8 +101,8 @@ pub(super) async fn join(ends: Ends, opening: Opening, books: Books) {
         }
         tokio::select! {
             biased;
-            over = poll_fn(|cx| socket.poll(cx)) => break over,
             _ = changes.changed() => {}
+            over = poll_fn(|cx| socket.poll(cx)) => break over,
         }
     };
     socket.finish(over).await;

@@ -8,3 +8,4 @@ mod many;
 mod passing;
 mod refuse;
 mod secure;
+mod websocket;
