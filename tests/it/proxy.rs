@@ -1,5 +1,6 @@
 //! The proxy on real sockets: raw bytes in, raw bytes out.
 
+mod conformance;
 mod ends;
 mod faults;
 mod forward;
