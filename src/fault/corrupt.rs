@@ -153,7 +153,7 @@ impl Damage {
     fn damaged(self, event: &Event, mut dice: Dice) -> Event {
         let text = std::str::from_utf8(&event.data).ok();
         let data = match (self.how, text) {
-            (How::Cut, Some(text)) => text[..cut_of(text, &mut dice)].as_bytes().to_vec(),
+            (How::Cut, Some(text)) => text.as_bytes()[..cut_of(text, &mut dice)].to_vec(),
             (How::Cut, None) => {
                 let end = dice.whole(0, event.data.len() as u64 - 1) as usize;
                 event.data[..end].to_vec()

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{header, request, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -201,7 +202,7 @@ impl Socket {
         for index in 0..chain.len() {
             orders.extend(chain.on_request(index, now, &mut self.request.clone()));
             let mut answer = self.answer.clone();
-            orders.extend(chain.on_response(index, now, now - now, &mut answer));
+            orders.extend(chain.on_response(index, now, Duration::ZERO, &mut answer));
         }
         orders.retain(|order| matches!(order, Order::Send(_) | Order::End(_)));
         orders

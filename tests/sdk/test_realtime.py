@@ -52,7 +52,7 @@ def upstream():
     ready, port, loop = threading.Event(), [], asyncio.new_event_loop()
 
     async def run():
-        async with listen(realtime, "127.0.0.1", 0) as server:
+        async with listen(realtime, "127.0.0.1", 0, max_size=None) as server:
             port.append(server.sockets[0].getsockname()[1])
             ready.set()
             await asyncio.Future()
@@ -211,7 +211,8 @@ def test_a_fault_that_is_armed_later_closes_an_open_socket(serve):
     async def talk():
         async with connect(url(served), compression=None) as socket:
             await socket.recv()
-            arm = [BROWNOUT, "arm", "broken", "--admin", served.addresses["admin"]]
+            admin = served.addresses["admin"].removeprefix("http://")
+            arm = [BROWNOUT, "arm", "broken", "--admin", admin]
             await asyncio.to_thread(subprocess.run, arm, check=True, stdout=subprocess.DEVNULL)
             with pytest.raises(ConnectionClosed):
                 await asyncio.wait_for(socket.recv(), 20)
