@@ -93,9 +93,11 @@ pub enum Level {
     Connection,
     /// A TLS handshake with the app, before any request.
     Handshake,
-    /// One request and its answer.
+    /// One request and its answer; a WebSocket from its handshake on.
     #[default]
     Request,
+    /// A WebSocket that is open already and is decided on anew.
+    Socket,
 }
 
 /// What carries an exchange to the app.
@@ -203,9 +205,12 @@ impl Event {
     pub fn sse(data: impl AsRef<[u8]>) -> Self {
         let data = Bytes::copy_from_slice(data.as_ref());
         let mut raw = Vec::with_capacity(data.len() + 8);
-        raw.extend_from_slice(b"data: ");
-        raw.extend_from_slice(&data);
-        raw.extend_from_slice(b"\n\n");
+        for line in data.split(|byte| *byte == b'\n') {
+            raw.extend_from_slice(b"data: ");
+            raw.extend_from_slice(line);
+            raw.push(b'\n');
+        }
+        raw.push(b'\n');
         Self { framing: Framing::Sse, raw: raw.into(), name: None, data }
     }
 
@@ -232,6 +237,31 @@ impl Event {
         raw.extend_from_slice(&data);
         raw.push(b'\n');
         Self { framing: Framing::Ndjson, raw: raw.into(), name: None, data }
+    }
+
+    /// A message of a WebSocket: `text`, `binary`, `ping`, `pong` or `close`. It is framed when it
+    /// is written, since an app's frames are masked.
+    pub fn socket(kind: &str, data: impl AsRef<[u8]>) -> Self {
+        let data = Bytes::copy_from_slice(data.as_ref());
+        Self { framing: Framing::WebSocket, raw: Bytes::new(), name: Some(kind.to_owned()), data }
+    }
+
+    /// What closes a WebSocket: a code, and a reason of at most 123 bytes.
+    pub fn close(code: u16, reason: &str) -> Self {
+        let mut data = code.to_be_bytes().to_vec();
+        data.extend_from_slice(reason.as_bytes());
+        Self::socket("close", data)
+    }
+
+    /// Whether it carries no part of an answer: a comment, a ping, a pong, a close.
+    pub fn is_control(&self) -> bool {
+        match self.framing {
+            Framing::WebSocket => {
+                matches!(self.name.as_deref(), Some("ping" | "pong" | "close"))
+            }
+            Framing::Grpc | Framing::Protocol => false,
+            Framing::Ndjson | Framing::Sse => self.data.is_empty(),
+        }
     }
 
     /// The same event with another payload, framed like this one (name kept).

@@ -82,6 +82,10 @@ impl Dialect for AzureOpenAi {
     fn inband_error(&self, message: &str) -> Option<Event> {
         OpenAi.inband_error(message)
     }
+
+    fn socket_error(&self, message: &str) -> Option<Event> {
+        OpenAi.socket_error(message)
+    }
 }
 
 /// The deployment that a path names: `/openai/deployments/{name}/…`.

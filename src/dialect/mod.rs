@@ -59,6 +59,11 @@ pub trait Dialect: Debug + Send + Sync {
     /// The event by which this provider reports an error inside a running stream.
     fn inband_error(&self, message: &str) -> Option<Event>;
 
+    /// The message by which it reports one on a WebSocket.
+    fn socket_error(&self, message: &str) -> Option<Event> {
+        self.inband_error(message).map(|event| Event::socket("text", event.data))
+    }
+
     /// The same dependency where it is called by gRPC.
     fn over_grpc(&self) -> &'static dyn Dialect {
         &grpc::ANY

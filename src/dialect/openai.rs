@@ -8,7 +8,7 @@ mod request;
 mod words;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 
@@ -26,6 +26,10 @@ impl Dialect for OpenAi {
     }
 
     fn facts(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Facts {
+        if opens_socket(method, uri.path(), headers) {
+            let model = query(uri, "model").or_else(|| query(uri, "deployment"));
+            return Facts { operation: Operation::Chat, model, stream: true, ..Facts::default() };
+        }
         let operation = operation(method, uri.path());
         if operation == Operation::Other {
             return Facts::default();
@@ -72,6 +76,21 @@ impl Dialect for OpenAi {
         });
         Some(Event::sse(error.to_string()))
     }
+
+    fn socket_error(&self, message: &str) -> Option<Event> {
+        let error = json!({
+            "type": "error",
+            "event_id": "event_brownout",
+            "error": {
+                "type": "server_error",
+                "code": "server_error",
+                "message": message,
+                "param": null,
+                "event_id": null,
+            }
+        });
+        Some(Event::socket("text", error.to_string()))
+    }
 }
 
 /// What a path asks for; a base path may stand before it.
@@ -86,6 +105,21 @@ fn operation(method: &Method, path: &str) -> Operation {
     } else {
         Operation::Other
     }
+}
+
+/// Whether a request asks for a WebSocket of the Realtime or the Responses API.
+fn opens_socket(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    let path = path.trim_end_matches('/');
+    let asked = headers.get(UPGRADE).map(http::HeaderValue::as_bytes);
+    method == Method::GET
+        && asked.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        && (path.ends_with("/realtime") || path.ends_with("/responses"))
+}
+
+/// A parameter of the query, as it stands there.
+fn query(uri: &Uri, name: &str) -> Option<String> {
+    let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
 }
 
 /// The length that the request gives for its body: the measure of a prompt that was not read to
@@ -141,12 +175,30 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_is_a_chat_with_the_model_in_its_query() {
+        let mut headers = HeaderMap::new();
+        let uri = Uri::from_static("/v1/realtime?voice=x&model=gpt-realtime");
+        let read = |headers: &HeaderMap, uri| OpenAi.facts(&Method::GET, uri, headers, b"");
+        assert_eq!(read(&headers, &uri).operation, Operation::Other);
+        headers.insert(UPGRADE, "WebSocket".parse().unwrap());
+        let facts = read(&headers, &uri);
+        assert_eq!(
+            (facts.operation, facts.model.as_deref()),
+            (Operation::Chat, Some("gpt-realtime"))
+        );
+        let azure = Uri::from_static("/openai/realtime?api-version=1&deployment=mine");
+        assert_eq!(read(&headers, &azure).model.as_deref(), Some("mine"));
+    }
+
+    #[test]
     fn an_inband_error_reads_back() {
         let event = OpenAi.inband_error("it \"broke\"").unwrap();
         assert_eq!(
             OpenAi.read_event(Operation::Chat, &event).error.as_deref(),
             Some("it \"broke\"")
         );
+        let event = OpenAi.socket_error("it broke").unwrap();
+        assert_eq!(OpenAi.read_event(Operation::Chat, &event).error.as_deref(), Some("it broke"));
     }
 
     proptest! {

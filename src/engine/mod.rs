@@ -168,6 +168,12 @@ impl Engine {
         self.0.snapshot.load().demand(gate.0)
     }
 
+    /// How often what is armed behind this gate has changed: what was decided under the same
+    /// number still holds. As cheap as `demand_at`.
+    pub fn version_at(&self, gate: Gate) -> u64 {
+        self.0.snapshot.load().version(gate.0)
+    }
+
     /// What must be known before deciding for this dependency.
     pub fn demand(&self, dependency: &str) -> Demand {
         self.demand_at(self.gate(dependency))
@@ -385,7 +391,8 @@ impl Inner {
         let before = self.snapshot.load_full();
         let mut armings = before.armings(self.rules.len());
         change(&mut armings);
-        let after = Snapshot::new(&self.rules, armings, &self.dependencies, self.limit() < 1.0);
+        let mut after = Snapshot::new(&self.rules, armings, &self.dependencies, self.limit() < 1.0);
+        after.follow(&before);
         let changed = after.differs(&before);
         self.snapshot.store(Arc::new(after));
         if changed {

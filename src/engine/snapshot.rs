@@ -14,6 +14,8 @@ pub(super) struct Snapshot {
     armed: Vec<Armed>,
     /// For each dependency, what is armed for it (places in `armed`), and what that demands.
     lanes: Vec<(Demand, Vec<usize>)>,
+    /// For each dependency, how often what is armed for it has changed.
+    versions: Vec<u64>,
 }
 
 /// A fault and how it is armed.
@@ -53,7 +55,23 @@ impl Snapshot {
             (Demand { any, body, handshake, refuse }, places)
         };
         let lanes = dependencies.iter().map(lane).collect();
-        Self { armed, lanes }
+        Self { armed, lanes, versions: vec![0; dependencies.len()] }
+    }
+
+    /// Counts on from the snapshot before this one.
+    pub(super) fn follow(&mut self, before: &Self) {
+        for dependency in 0..self.lanes.len() {
+            let state = |snapshot: &Self| -> Vec<(usize, Arming)> {
+                snapshot.armed_for(dependency).map(|armed| (armed.place, armed.arming)).collect()
+            };
+            let changed = state(self) != state(before)
+                || self.demand(dependency) != before.demand(dependency);
+            self.versions[dependency] = before.version(dependency) + u64::from(changed);
+        }
+    }
+
+    pub(super) fn version(&self, dependency: usize) -> u64 {
+        self.versions.get(dependency).copied().unwrap_or_default()
     }
 
     pub(super) fn demand(&self, dependency: usize) -> Demand {

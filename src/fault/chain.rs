@@ -90,6 +90,13 @@ impl Chain {
         self.links[index].ask(|effect, out| effect.on_response(at, took, head, out))
     }
 
+    /// Tells all effects when the piece that they will be shown next has come.
+    pub fn on_arrival(&mut self, at: Duration) {
+        for link in &mut self.links {
+            link.effect.on_arrival(at);
+        }
+    }
+
     /// Passes a piece through all effects.
     pub fn on_item(&mut self, at: Duration, item: Item) -> Vec<Order> {
         self.run(Way::Down, 0, at, vec![Order::Send(item)])

@@ -196,6 +196,7 @@ struct Before {
 
 impl Fault for Before {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        arming.before_answer()?;
         let called = arming.exchange.transport == Transport::Grpc;
         if self.grpc_only && !called {
             return Err(Impossible("the exchange is no gRPC call"));
@@ -271,6 +272,7 @@ impl Fault for Inside {
         let dialect: &'static dyn Dialect = arming.dialect;
         let event = match arming.exchange.transport {
             Transport::Grpc => Some(self.status.clone()),
+            Transport::WebSocket => dialect.socket_error(&self.message),
             _ => dialect.inband_error(&self.message),
         };
         let Some(event) = event else {

@@ -6,14 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use http::{request, response};
+use http::{header, request, response};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 
+use super::place::unreadable;
 use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
 use crate::dice::Dice;
+use crate::exchange::{Grain, Item, Transport};
 use crate::units::{BadUnit, Percent, Span, unit};
 
 /// No delay is longer than this, whatever a heavy tail draws.
@@ -35,8 +37,10 @@ pub struct Latency {
     /// own latency grows by the factor, and between them the factor rises log-linearly. From above
     /// 50 to below 100.
     pub percentile: Option<f64>,
-    /// Where added time is spent: `before_request` (the upstream is called later) or `before_head`
-    /// (its answer is held back). Default before_request; `multiply` always holds the answer.
+    /// Where added time is spent: `before_request` (the upstream is called later), `before_head`
+    /// (its answer is held back), or `each_message` (each message of a WebSocket comes that much
+    /// later, in order; a delay is drawn for each). The first two delay a WebSocket's handshake.
+    /// Default before_request; `multiply` always holds the answer.
     pub at: Option<At>,
 }
 
@@ -57,6 +61,8 @@ pub enum At {
     /// The upstream is called later.
     #[default]
     BeforeRequest,
+    /// Each message of a WebSocket to the app comes later.
+    EachMessage,
 }
 
 /// Delays as they are drawn for each request; one longer than an hour is cut to an hour.
@@ -139,6 +145,12 @@ impl Spec for Latency {
             }
             _ => {}
         }
+        if self.at == Some(At::EachMessage) && self.multiply.is_some() {
+            return Err(Invalid::new(
+                "multiply",
+                "`multiply` stretches the time to an answer's head; messages have none",
+            ));
+        }
         if add.is_zero() && self.distribution.is_none() && self.multiply.is_none() {
             return Err(Invalid::new(
                 "",
@@ -146,9 +158,11 @@ impl Spec for Latency {
             ));
         }
         Ok(Box::new(Loaded {
-            add,
-            jitter: self.jitter.unwrap_or(Jitter::Share(0.0)),
-            distribution: self.distribution.clone(),
+            delays: Delays {
+                add,
+                jitter: self.jitter.unwrap_or(Jitter::Share(0.0)),
+                distribution: self.distribution.clone(),
+            },
             at: self.at.unwrap_or_default(),
             stretch: self.multiply.map(|factor| match self.percentile {
                 None => Stretch::All(factor),
@@ -205,11 +219,17 @@ const Z99: f64 = 2.326_347_874;
 
 #[derive(Debug)]
 struct Loaded {
+    delays: Delays,
+    at: At,
+    stretch: Option<Stretch>,
+}
+
+/// What delays are drawn from.
+#[derive(Clone, Debug)]
+struct Delays {
     add: Duration,
     jitter: Jitter,
     distribution: Option<Distribution>,
-    at: At,
-    stretch: Option<Stretch>,
 }
 
 /// How the upstream's own time is stretched.
@@ -229,7 +249,15 @@ struct Tail {
 
 impl Fault for Loaded {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
-        let delay = self.draw(arming);
+        if self.at == At::EachMessage {
+            if arming.exchange.transport != Transport::WebSocket {
+                return Err(Impossible("this is no WebSocket: it has no messages to delay"));
+            }
+            let dice = arming.draw.fork("messages");
+            return Ok(Box::new(Lagging { delays: self.delays.clone(), dice, came: None, seen: 0 }));
+        }
+        arming.before_answer()?;
+        let delay = self.delays.draw(&mut arming.draw.fork("delay"));
         if !delay.is_zero() {
             arming.draw.note("delay", delay.as_secs_f64());
         }
@@ -247,17 +275,59 @@ impl Fault for Loaded {
     }
 }
 
-impl Loaded {
-    fn draw(&self, arming: &Arming<'_>) -> Duration {
-        let mut dice = arming.draw.fork("delay");
+impl Delays {
+    fn draw(&self, dice: &mut Dice) -> Duration {
         let add = self.add.as_secs_f64();
         let spread = match self.jitter {
             Jitter::Share(share) => add * share,
             Jitter::Time(time) => time.as_secs_f64(),
         };
         let jittered = dice.between(add - spread, add + spread).max(0.0);
-        let drawn = self.distribution.as_ref().map_or(0.0, |from| from.draw(&mut dice).max(0.0));
+        let drawn = self.distribution.as_ref().map_or(0.0, |from| from.draw(dice).max(0.0));
         Duration::try_from_secs_f64(jittered + drawn).map_or(LONGEST, |time| time.min(LONGEST))
+    }
+}
+
+/// Delays each message by the time that passes since it came.
+struct Lagging {
+    delays: Delays,
+    dice: Dice,
+    /// When the next message came.
+    came: Option<Duration>,
+    seen: u64,
+}
+
+impl Effect for Lagging {
+    fn grain(&self) -> Grain {
+        Grain::Event
+    }
+
+    fn on_response(
+        &mut self,
+        _: Duration,
+        _: Duration,
+        head: &mut response::Parts,
+        out: &mut Orders,
+    ) {
+        if head.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
+            && let Some(reason) = unreadable(head)
+        {
+            out.impossible(reason);
+        }
+    }
+
+    fn on_arrival(&mut self, at: Duration) {
+        self.came = Some(at);
+    }
+
+    fn on_item(&mut self, at: Duration, item: Item, out: &mut Orders) {
+        if matches!(item, Item::Event(_)) {
+            let delay = self.delays.draw(&mut self.dice.fork_number(self.seen));
+            self.seen += 1;
+            let due = self.came.take().unwrap_or(at) + delay;
+            out.wait(due.saturating_sub(at));
+        }
+        out.send(item);
     }
 }
 

@@ -3,26 +3,31 @@
 
 use std::time::Duration;
 
-use http::{StatusCode, request};
+use http::{StatusCode, request, response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::close::{self, Close};
 use super::code::{NO_HTTP2, is_http2};
 use super::tls::Spoilt;
 use super::{Arming, Effect, Ending, Fault, Flaw, Impossible, Invalid, Orders, Spec, StreamCode};
 use crate::dialect::{Answer, Failure};
-use crate::exchange::Level;
+use crate::exchange::{Level, Transport};
 
 /// A dependency that is gone: the upstream is never called.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
-    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503`, `rst_stream`, `goaway`
-    /// or `tls`.
+    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503`, `rst_stream`, `goaway`,
+    /// `close_frame` or `tls`. WebSockets that are open when this is armed end in the same way.
     pub mode: Mode,
-    /// The error code of `rst_stream`: CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, … or a number.
-    /// Default REFUSED_STREAM, which tells clients that they may safely try again.
+    /// The error code of `rst_stream`: CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, … or a number;
+    /// default REFUSED_STREAM, which tells clients that they may safely try again. Or that of
+    /// `close_frame`: 1001 (going away), 1011 (internal error), 1012 (restart), 1013 (try again
+    /// later), 3000 to 4999; default 1011.
     pub code: Option<StreamCode>,
+    /// With `close_frame`: the reason beside the code, at most 123 bytes. Default none.
+    pub reason: Option<String>,
 }
 
 /// How a dependency is gone.
@@ -33,6 +38,8 @@ pub enum Mode {
     Blackhole,
     /// The connection is closed (FIN) as soon as a request has come.
     Close,
+    /// A WebSocket is closed with a close frame as soon as it is open: `code` and `reason`.
+    CloseFrame,
     /// HTTP/2 and gRPC: the connection says GOAWAY and ends as soon as a request has come; all that
     /// is open on it breaks.
     Goaway,
@@ -56,11 +63,19 @@ impl Spec for Outage {
     const EXAMPLE: &'static str = "{ mode: blackhole }";
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
-        if self.code.is_some() && self.mode != Mode::RstStream {
-            return Err(Invalid::new("code", "`code` belongs to `mode: rst_stream`"));
+        if self.code.is_some() && !matches!(self.mode, Mode::CloseFrame | Mode::RstStream) {
+            return Err(Invalid::new(
+                "code",
+                "`code` belongs to `mode: rst_stream` or `mode: close_frame`",
+            ));
         }
+        let reason = self.reason.as_deref();
+        let close = match self.mode {
+            Mode::CloseFrame => Some(Close::checked(self.code, reason)?),
+            _ => close::unused(reason).map(|()| None)?,
+        };
         let code = self.code.unwrap_or(StreamCode::REFUSED_STREAM);
-        Ok(Box::new(Loaded { mode: self.mode, code }))
+        Ok(Box::new(Loaded { mode: self.mode, code, close }))
     }
 }
 
@@ -68,6 +83,7 @@ impl Spec for Outage {
 struct Loaded {
     mode: Mode,
     code: StreamCode,
+    close: Option<Close>,
 }
 
 impl Fault for Loaded {
@@ -76,6 +92,15 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if let Some(close) = &self.close {
+            return match arming.exchange.transport {
+                Transport::WebSocket => Ok(Box::new(Closing(close.clone()))),
+                _ => Err(Impossible("only a WebSocket has close frames")),
+            };
+        }
+        if self.mode == Mode::Http503 {
+            arming.before_answer()?;
+        }
         let framed = matches!(self.mode, Mode::Goaway | Mode::RstStream);
         if framed && !is_http2(arming.exchange.transport) {
             return Err(Impossible(NO_HTTP2));
@@ -84,7 +109,7 @@ impl Fault for Loaded {
             Mode::Goaway => Gone::End(Ending::GoAway),
             Mode::RstStream => Gone::End(Ending::StreamReset(self.code.0)),
             Mode::Blackhole => Gone::End(Ending::Hang),
-            Mode::Close => Gone::End(Ending::Close),
+            Mode::Close | Mode::CloseFrame => Gone::End(Ending::Close),
             Mode::Http503 => Gone::Answer(arming.dialect.failure(&Failure {
                 status: Some(StatusCode::SERVICE_UNAVAILABLE),
                 class: Some("unavailable"),
@@ -112,6 +137,25 @@ impl Effect for Gone {
         match self {
             Self::Answer(answer) => out.answer(answer.clone()),
             Self::End(ending) => out.end(*ending),
+        }
+    }
+}
+
+/// Closes a socket as soon as it is open.
+struct Closing(Close);
+
+impl Effect for Closing {
+    fn on_response(
+        &mut self,
+        _: Duration,
+        _: Duration,
+        head: &mut response::Parts,
+        out: &mut Orders,
+    ) {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.0.order(out);
+        } else {
+            out.impossible("the upstream opened no socket");
         }
     }
 }

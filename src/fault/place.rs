@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use http::{header, response};
+use http::{StatusCode, header, response};
 
 use super::Arming;
 use super::lengths::Lengths;
@@ -123,6 +123,11 @@ impl Place {
 /// Why an answer's body cannot be read, None when it can.
 pub(super) fn unreadable(head: &response::Parts) -> Option<&'static str> {
     let plain = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let extended = head.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
+        return extended
+            .then_some("the messages are compressed: the socket was opened before this was armed");
+    }
     let failed = |status: &http::HeaderValue| status.as_bytes() != b"0";
     if !head.status.is_success() || head.headers.get(grpc::STATUS).is_some_and(failed) {
         Some("the upstream answered with an error")

@@ -200,6 +200,7 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        arming.before_answer()?;
         let facts = &arming.exchange.facts;
         Ok(Box::new(Limited {
             shared: Arc::clone(&self.shared),

@@ -127,6 +127,7 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        arming.before_answer()?;
         let facts = &arming.exchange.facts;
         let refusal = arming.dialect.failure(&Failure {
             status: Some(self.status),

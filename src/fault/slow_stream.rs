@@ -11,7 +11,7 @@ use super::place::unreadable;
 use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
 use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Grain, Item, Operation};
+use crate::exchange::{Grain, Item, Operation, Transport};
 use crate::units::{Percent, Shift};
 
 /// How far a stream may fall behind its schedule and still catch up: timers are late, but a pause
@@ -89,6 +89,8 @@ impl Fault for Loaded {
             began: arming.at,
             due: None,
             preamble: Vec::new(),
+            // A client waits for the first messages of a socket before it asks anything.
+            talks: arming.exchange.transport == Transport::WebSocket,
             off: false,
             tokens: 0,
         }))
@@ -108,6 +110,8 @@ struct Slow {
     due: Option<Duration>,
     /// What the stream says before its first token, held until that.
     preamble: Vec<Item>,
+    /// Nothing is held until the first token: the client may have to speak before it comes.
+    talks: bool,
     /// The answer cannot be paced.
     off: bool,
     tokens: u64,
@@ -173,7 +177,10 @@ impl Effect for Slow {
 impl Slow {
     /// Whether events without content wait for the first token: only when that is late.
     fn holds_preamble(&self) -> bool {
-        self.due.is_none() && self.first.is_some() && self.preamble.len() < PREAMBLE
+        !self.talks
+            && self.due.is_none()
+            && self.first.is_some()
+            && self.preamble.len() < PREAMBLE
     }
 
     fn release(&mut self, out: &mut Orders) {

@@ -123,6 +123,11 @@ pub(super) fn exchange(key: u64) -> Exchange {
     }
 }
 
+/// A handshake for a WebSocket with this key.
+pub(super) fn socket(key: u64) -> Exchange {
+    Exchange { transport: crate::exchange::Transport::WebSocket, ..exchange(key) }
+}
+
 /// Reads the options of a kind from YAML flow form.
 pub(super) fn spec<S: Spec>(yaml: &str) -> S {
     serde_yaml::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"))

@@ -9,6 +9,7 @@ use http::{header, response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::close::{self, Close};
 use super::code::{NO_HTTP2, is_http2};
 use super::lengths::Lengths;
 use super::place::{Follower, Found, unreadable};
@@ -28,8 +29,11 @@ pub struct Truncate {
     /// How it ends. Default clean.
     pub ending: Option<Cut>,
     /// The error code of `ending: rst_stream`: CANCEL, REFUSED_STREAM, ENHANCE_YOUR_CALM, … or a
-    /// number. Default INTERNAL_ERROR.
+    /// number; default INTERNAL_ERROR. Or that of `close_frame`: 1001 (going away), 1011 (internal
+    /// error), 1012 (restart), 1013 (try again later), 3000 to 4999; default 1011.
     pub code: Option<StreamCode>,
+    /// With `close_frame`: the reason beside the code, at most 123 bytes. Default none.
+    pub reason: Option<String>,
 }
 
 /// How a truncated answer ends.
@@ -37,11 +41,15 @@ pub struct Truncate {
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
     /// In good order on the wire, but without a finish reason and the provider's terminal event:
-    /// SDKs take the part for the whole. A gRPC call ends with status OK.
+    /// SDKs take the part for the whole. A gRPC call ends with status OK, a WebSocket is closed with
+    /// 1000.
     #[default]
     Clean,
-    /// The connection is closed (FIN) before the body is whole.
+    /// The connection is closed (FIN) before the body is whole; a WebSocket without a close frame,
+    /// which its client reports as 1006.
     Close,
+    /// A WebSocket is closed with a close frame: `code` and `reason`.
+    CloseFrame,
     /// With the provider's own `finish_reason: length` and terminal event.
     FinishLength,
     /// HTTP/2 and gRPC: the connection says GOAWAY and ends; all that is open on it breaks.
@@ -64,9 +72,17 @@ impl Spec for Truncate {
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
         let cut = self.ending.unwrap_or_default();
-        if self.code.is_some() && cut != Cut::RstStream {
-            return Err(Invalid::new("code", "`code` belongs to `ending: rst_stream`"));
+        if self.code.is_some() && !matches!(cut, Cut::CloseFrame | Cut::RstStream) {
+            return Err(Invalid::new(
+                "code",
+                "`code` belongs to `ending: rst_stream` or `ending: close_frame`",
+            ));
         }
+        let reason = self.reason.as_deref();
+        let close = match cut {
+            Cut::CloseFrame => Some(Close::checked(self.code, reason)?),
+            _ => close::unused(reason).map(|()| None)?,
+        };
         match (self.after, cut) {
             (None, Cut::NoDone) => {}
             (None, _) => {
@@ -81,10 +97,16 @@ impl Spec for Truncate {
                     "`finish_length` needs whole events; cut after tokens, events or a share instead of bytes",
                 ));
             }
+            (Some(Place::Bytes(_)), Cut::CloseFrame) => {
+                return Err(Invalid::new(
+                    "ending",
+                    "a close frame stands between messages; cut after tokens or events instead of bytes",
+                ));
+            }
             _ => {}
         }
         let code = self.code.unwrap_or(StreamCode::INTERNAL_ERROR);
-        Ok(Box::new(Loaded { after: self.after, cut, code, lengths: Arc::default() }))
+        Ok(Box::new(Loaded { after: self.after, cut, code, close, lengths: Arc::default() }))
     }
 }
 
@@ -93,6 +115,7 @@ struct Loaded {
     after: Option<Place>,
     cut: Cut,
     code: StreamCode,
+    close: Option<Close>,
     /// Shared by all exchanges, kept over armings: answers do not change by them.
     lengths: Arc<Lengths>,
 }
@@ -107,6 +130,9 @@ impl Fault for Loaded {
         if matches!(self.cut, Cut::Goaway | Cut::RstStream) && !is_http2(transport) {
             return Err(Impossible(NO_HTTP2));
         }
+        if self.cut == Cut::CloseFrame && transport != Transport::WebSocket {
+            return Err(Impossible("only a WebSocket has close frames"));
+        }
         let grpc = transport == Transport::Grpc;
         let Some(place) = self.after else {
             return Ok(Box::new(NoDone {
@@ -120,6 +146,7 @@ impl Fault for Loaded {
             cut: self.cut,
             code: self.code,
             grpc,
+            close: self.close.clone(),
             grain: if place.is_bytes() { Grain::Bytes } else { Grain::Event },
             follower: Some(Follower::new(place, &self.lengths, arming)),
             dialect: arming.dialect,
@@ -133,6 +160,7 @@ struct Truncating {
     code: StreamCode,
     /// The answer ends with a status.
     grpc: bool,
+    close: Option<Close>,
     grain: Grain,
     /// None once it is clear that there is nothing to do.
     follower: Option<Follower>,
@@ -187,7 +215,7 @@ impl Truncating {
     fn ending(&self) -> Ending {
         match self.cut {
             Cut::Clean | Cut::FinishLength | Cut::NoDone => Ending::Clean,
-            Cut::Close => Ending::Close,
+            Cut::Close | Cut::CloseFrame => Ending::Close,
             Cut::Goaway => Ending::GoAway,
             Cut::Hang => Ending::Hang,
             Cut::Reset => Ending::Reset,
@@ -226,7 +254,10 @@ impl Truncating {
             out.note("assumed_tokens", assumed as f64);
             out.note("reached_share", share);
         }
-        self.end(out);
+        match &self.close {
+            Some(close) => close.order(out),
+            None => self.end(out),
+        }
     }
 
     /// Ends the answer inside this piece, after so many of its bytes.
@@ -326,7 +357,9 @@ impl Effect for NoDone {
 mod tests {
     use http::HeaderValue;
 
-    use super::super::testing::{Played, Upstream, build, exchange, invalid, ms, play};
+    use super::super::testing::{
+        Played, Upstream, arm, build, exchange, invalid, ms, play, socket,
+    };
     use super::*;
 
     fn cut(yaml: &str, upstream: &Upstream) -> Played {
@@ -428,7 +461,24 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_is_closed_in_its_own_words() {
+        let yaml = "{ after: 2 tokens, ending: close_frame, code: 4001, reason: bye }";
+        let fault = build::<Truncate>(yaml);
+        let mut upstream = Upstream::stream(5, ms(1));
+        upstream.status = http::StatusCode::SWITCHING_PROTOCOLS;
+        let played = play(&[fault.as_ref()], &socket(1), &upstream);
+        assert_eq!(played.ended(), Some(Ending::CloseFrame(4001)));
+        let Some((_, Item::Event(close))) = played.sent.last() else { panic!("nothing sent") };
+        assert_eq!((close.name.as_deref(), &close.data[..]), (Some("close"), &b"\x0f\xa1bye"[..]));
+        assert!(arm(fault.as_ref(), ms(0), &exchange(1)).is_err(), "over plain HTTP");
+    }
+
+    #[test]
     fn options_that_do_not_fit_are_refused() {
+        assert_eq!(invalid::<Truncate>("{ after: 1 token, ending: close, code: 1011 }").field, "code");
+        let never = "{ after: 1 token, ending: close_frame, code: 1006 }";
+        assert_eq!(invalid::<Truncate>(never).field, "code");
+        assert_eq!(invalid::<Truncate>("{ after: 1kB, ending: close_frame }").field, "ending");
         assert_eq!(invalid::<Truncate>("{ ending: close }").field, "after");
         assert_eq!(invalid::<Truncate>("{ after: 1kB, ending: finish_length }").field, "ending");
     }

@@ -106,6 +106,23 @@ impl Books {
         self.call().ended = ended;
     }
 
+    /// What was decided is over; this counts from here on.
+    pub(super) fn decide_anew(&mut self, decision: Decision) {
+        self.release();
+        self.keep_acted();
+        self.decision = decision;
+    }
+
+    /// Remembers the faults that have acted.
+    fn keep_acted(&mut self) {
+        for fault in self.decision.acted() {
+            let faults = &mut self.call().faults;
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+    }
+
     /// A fault begins to hold the call back.
     pub(super) fn hold(&mut self) {
         self.holding_since = Some(self.now());
@@ -125,13 +142,12 @@ impl Drop for Books {
         self.release();
         let now = self.now();
         let broken = self.connection.line.is_broken();
-        let faults = self.decision.acted();
+        self.keep_acted();
         if let Some(mut call) = self.call.take() {
             call.end = now;
             if broken && call.ended == CallEnd::ClientGone {
                 call.ended = CallEnd::Injected;
             }
-            call.faults = faults;
             self.connection.dependency.recorder.record(Observation::Call(call));
         }
     }

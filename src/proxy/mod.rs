@@ -20,6 +20,9 @@ mod route;
 mod secure;
 mod stranger;
 mod tunnel;
+mod websocket;
+#[cfg(test)]
+mod websocket_tests;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

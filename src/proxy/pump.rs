@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -67,6 +67,9 @@ fn decide(connection: &Connection, passing: &mut Passing, demand: Demand) {
     );
     passing.books.identify(&exchange);
     passing.books.decision = dependency.engine.decide(dependency.clock.now(), &exchange, dialect);
+    if let Some(handshake) = &mut passing.handshake {
+        handshake.decided(exchange);
+    }
 }
 
 /// What the effects want before the upstream is called.
@@ -126,6 +129,9 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
     if grain == Grain::Event {
         // Events can be seen only in an answer that is not compressed.
         passing.parts.headers.remove(header::ACCEPT_ENCODING);
+        if passing.handshake.is_some() {
+            passing.parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        }
     }
     passing.raw = headers::reconcile(&passing.raw, &passing.parts.headers);
     passing.books.upstream_called();
@@ -146,7 +152,9 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
             match order {
                 // Behind a piece that is sent before the body, or a clean end, comes the head first.
                 order if !orders.is_empty() => orders.push_back(order),
-                Order::Send(_) | Order::End(Ending::Clean) => orders.push_back(order),
+                Order::Send(_) | Order::End(Ending::Clean | Ending::CloseFrame(_)) => {
+                    orders.push_back(order);
+                }
                 Order::Wait(time) => hold(&connection, &mut sent.books, time).await,
                 Order::Answer(answer) => return Ok(answered(&connection, answer, sent.books)),
                 Order::End(ending) => {
@@ -159,6 +167,11 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
     }
     let raw = headers::reconcile(&raw, &head.headers);
     let response = http::Response::from_parts(head, body);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(handshake) = &mut sent.handshake
+    {
+        handshake.orders = std::mem::take(&mut orders);
+    }
     let whole = bodyless || response.body().is_end_stream();
     if whole || orders.is_empty() && grain == Grain::Head {
         return reverse::pass_on(&connection, sent, (response, raw));

@@ -114,7 +114,7 @@ impl Bench {
     }
 }
 
-fn rule(faults: &[(&'static str, Value)]) -> Rule {
+pub(super) fn rule(faults: &[(&'static str, Value)]) -> Rule {
     let effects = faults.iter().map(|(name, options)| {
         let kind = fault::KINDS.iter().find(|kind| kind.name == *name).unwrap();
         (*name, (kind.try_build)(options.clone()).unwrap())

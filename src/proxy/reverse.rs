@@ -14,6 +14,7 @@ use super::answer::{AnswerBody, Passed};
 use super::call::{self, Books};
 use super::connection::{Connection, Dependency, Killed, Line};
 use super::request::{Incoming, RequestBody};
+use super::websocket::{self, Handshake};
 use super::{headers, http2, pump, tunnel};
 use crate::dialect;
 use crate::fault::Ending;
@@ -31,6 +32,8 @@ pub(super) struct Passing {
     /// The head as it was read.
     pub(super) raw: RawHead,
     pub(super) books: Books,
+    /// Of a request that asks for a WebSocket.
+    pub(super) handshake: Option<Box<Handshake>>,
     upgrade: Option<OnUpgrade>,
     version: Version,
 }
@@ -78,8 +81,9 @@ impl Passing {
         }
         let version = parts.version;
         parts.extensions.clear();
+        let handshake = upgrade.is_some().then(|| Handshake::of(&parts, connection)).flatten();
         let body = RequestBody::new(incoming, Arc::clone(&connection.line.wire));
-        Self { parts, body, raw, books, upgrade, version }
+        Self { parts, body, raw, books, handshake, upgrade, version }
     }
 
     /// An HTTP/1.0 client knows no chunks.
@@ -110,8 +114,12 @@ impl Passing {
             self.parts.version = Version::HTTP_11;
             headers::request(&self.raw, &self.parts.headers, origin.authority(), upgrade)
         };
-        let sent =
-            Sent { old_client: self.is_old_client(), upgrade: self.upgrade, books: self.books };
+        let sent = Sent {
+            old_client: self.is_old_client(),
+            upgrade: self.upgrade,
+            handshake: self.handshake,
+            books: self.books,
+        };
         let way = match way {
             Ok(way) => way,
             Err(error) => return (sent, Err(error)),
@@ -139,6 +147,7 @@ impl Passing {
 pub(super) struct Sent {
     pub(super) old_client: bool,
     pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) handshake: Option<Box<Handshake>>,
     pub(super) books: Books,
 }
 
@@ -166,10 +175,12 @@ pub(super) fn pass_on(
     let (mut head, body) = response.into_parts();
     let (lines, framed) = lines_of(connection, &raw, &mut head.headers, sent.old_client, upgraded);
     let mut books = sent.books;
+    let handshake = sent.handshake.take().filter(|_| websocket::is_opened(&head));
+    let opening = handshake.map(|handshake| handshake.answered(head.clone()));
     let response = opened(connection, head, lines, framed, &mut books);
     let body = match sent.upgrade.take() {
         Some(app) if upgraded => {
-            tunnel::spawn(connection, app, body, books);
+            tunnel::spawn(connection, app, body, books, opening);
             AnswerBody::Nothing
         }
         asked => {

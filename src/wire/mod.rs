@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod ndjson;
 pub mod sse;
 pub mod strict;
+pub mod websocket;
 
 pub use self::grain::Cutter;
 

@@ -44,6 +44,8 @@ const TABLES: &[(&str, &[&str])] = &[
             "options saturation",
             "options slow_stream",
             "options stall",
+            "options drop",
+            "options corrupt",
             "options error",
             "options truncate",
             "profiles",

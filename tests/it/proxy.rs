@@ -1,5 +1,6 @@
 //! The proxy on real sockets: raw bytes in, raw bytes out.
 
+mod conformance;
 mod ends;
 mod faults;
 mod forward;
@@ -8,3 +9,4 @@ mod many;
 mod passing;
 mod refuse;
 pub(crate) mod secure;
+mod websocket;

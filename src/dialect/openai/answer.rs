@@ -1,5 +1,5 @@
 //! Reads events and whole answers: chat completions, completions, embeddings, and the text and
-//! ends of the responses API.
+//! ends of the responses API and of the Realtime API.
 
 use serde::Deserialize;
 
@@ -122,7 +122,8 @@ pub(super) fn read_event(event: &Event) -> Reading {
         return Reading::default();
     };
     let mut reading = answer.read();
-    reading.tokens = u32::from(!reading.text.is_empty());
+    // Sound is no text, but each piece of it is one that the listener waits for.
+    reading.tokens = u32::from(!reading.text.is_empty() || answer.is_sound());
     reading
 }
 
@@ -153,7 +154,7 @@ impl Answer<'_> {
     }
 
     fn read_response(&self, reading: &mut Reading) {
-        if self.kind.0.ends_with(".delta") {
+        if self.is_delta() && !self.is_sound() {
             reading.text.push_str(&self.delta.0);
         }
         for output in self.output.iter().flatten() {
@@ -164,7 +165,7 @@ impl Answer<'_> {
         }
         let ended = matches!(
             self.kind.0.as_ref(),
-            "response.completed" | "response.failed" | "response.incomplete"
+            "response.completed" | "response.done" | "response.failed" | "response.incomplete"
         );
         if ended {
             reading.done = true;
@@ -173,6 +174,15 @@ impl Answer<'_> {
         } else if self.object.0 == "response" && !self.status.0.is_empty() {
             reading.finish = Some(self.status.0.to_string());
         }
+    }
+
+    /// Deltas of the model's answer; what it hears of the user (`conversation.…`) is none of it.
+    fn is_delta(&self) -> bool {
+        self.kind.0.starts_with("response.") && self.kind.0.ends_with(".delta")
+    }
+
+    fn is_sound(&self) -> bool {
+        matches!(self.kind.0.as_ref(), "response.audio.delta" | "response.output_audio.delta")
     }
 
     fn problem(&self) -> Option<String> {
@@ -280,6 +290,30 @@ mod tests {
             (true, Some("completed"), Some((3, 4)))
         );
         let broken = event(r#"{"type":"error","code":"server_error","message":"no"}"#);
+        assert_eq!(broken.error.as_deref(), Some("no"));
+    }
+
+    #[test]
+    fn the_realtime_api_has_sound_and_ends() {
+        let said = |data: &str| read_event(&Event::socket("text", data));
+        let text = said(r#"{"type":"response.output_text.delta","event_id":"e","delta":"hi"}"#);
+        assert_eq!((text.text.as_str(), text.tokens), ("hi", 1));
+        for kind in ["response.audio.delta", "response.output_audio.delta"] {
+            let sound = said(&format!(r#"{{"type":"{kind}","delta":"AAAA"}}"#));
+            assert_eq!((sound.text.as_str(), sound.tokens), ("", 1), "{kind}");
+        }
+        let heard = r#"{"type":"conversation.item.input_audio_transcription.delta","delta":"hey"}"#;
+        assert_eq!(said(heard).tokens, 0);
+        assert_eq!(said(r#"{"type":"session.created","session":{}}"#).tokens, 0);
+        let end = said(
+            r#"{"type":"response.done","response":{"status":"completed","usage":{"input_tokens":3,"output_tokens":4}}}"#,
+        );
+        assert_eq!(
+            (end.done, end.finish.as_deref(), end.usage),
+            (true, Some("completed"), Some((3, 4)))
+        );
+        let broken =
+            said(r#"{"type":"error","error":{"type":"server_error","message":"no","param":null}}"#);
         assert_eq!(broken.error.as_deref(), Some("no"));
     }
 
