@@ -21,14 +21,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-<<<<<<< HEAD
-use self::http2::{Conn, Conns, Slot, Speaks, Streaming};
-use super::certificate::TrustError;
-=======
 pub use self::answering::Answering;
 use self::answering::Source;
 use self::http2::{Conn, Conns, Slot, Speaks};
->>>>>>> c84c7c1 (Hostile peers over HTTP/2, profiles for gRPC, the answer's body in a file of its own)
+use super::certificate::TrustError;
 use super::connect::{ConnectOptions, Connector, Error, HttpVersion, Origin};
 use super::head::{Lines, RawHead};
 use super::replay::Replaying;
