@@ -9,6 +9,7 @@ use crate::dialect;
 use crate::net::Origin;
 use crate::net::head::name_of;
 use crate::proxy::call::{RETRY_AFTER_MS, retry_after_of};
+use crate::proxy::headers::{is_fixed, is_hop};
 use crate::wire::http1::{self, BadAnswer, words};
 
 /// The head for the upstream, with the first part of the body behind it.
@@ -83,7 +84,7 @@ pub(super) fn answer(head: &[u8], framed: &http1::Answer, last: bool) -> Vec<u8>
     let named: Vec<&[u8]> = lines(head)
         .filter(|line| name_of(line).eq_ignore_ascii_case(b"connection"))
         .flat_map(|line| words(&line[name_of(line).len() + 1..]))
-        .filter(|word| !NEVER.iter().any(|kept| kept.eq_ignore_ascii_case(word)))
+        .filter(|word| !is_fixed(word))
         .collect();
     for (place, line) in lines(head).enumerate() {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
@@ -124,17 +125,6 @@ pub(super) fn made(told: &dialect::Answer, last: bool) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// What frames or routes a message cannot be named in a `Connection` line.
-const NEVER: [&[u8]; 3] = [b"content-length", b"host", b"transfer-encoding"];
-
-fn is_hop(name: &[u8]) -> bool {
-    match name.len() {
-        7 => name.eq_ignore_ascii_case(b"upgrade"),
-        10 => name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive"),
-        _ => name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")),
-    }
-}
-
 /// Lines with their ends.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
@@ -144,4 +134,49 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = after;
         Some(line)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(origin: &str, head: &str) -> String {
+        let origin = Origin::new(&origin.parse().unwrap()).unwrap();
+        let read = http1::request(head.as_bytes(), |_, _| {}).unwrap();
+        String::from_utf8(request(head.as_bytes(), &read, &origin, b"body")).unwrap()
+    }
+
+    #[test]
+    fn a_request_keeps_all_but_host_and_what_is_for_the_connection() {
+        let head = "GET /a HTTP/1.1\r\nX-Dup:1\r\nhOsT:  app \r\nx-dup:  2\r\nTE: trailers\r\n\r\n";
+        let passed = head.replace("hOsT:  app ", "hOsT: up:1");
+        assert_eq!(asked("http://up:1", head), format!("{passed}body"));
+        let head = "GET /a HTTP/1.1\r\nKeep-Alive: 5\r\nHost: app\r\nConnection: close\r\nA: 1\r\nProxy-X: 1\r\n\r\n";
+        let passed = "GET /v1/a HTTP/1.1\r\nHost: up\r\nA: 1\r\n\r\nbody";
+        assert_eq!(asked("http://up/v1/", head), passed);
+    }
+
+    #[test]
+    fn an_answer_keeps_all_but_what_is_for_the_connection() {
+        let answered = |head: &str, last| {
+            let read = Answer::read(head.as_bytes(), false).unwrap();
+            String::from_utf8(answer(head.as_bytes(), &read.framed, last)).unwrap()
+        };
+        let head = "HTTP/1.0 200 Very Fine\r\nA:1\nConnection: x-mine, Content-Length\r\nX-Mine: 1\r\nUpgrade: h2c\r\nContent-Length: 3\r\na: 2\r\n\r\n";
+        let passed = "HTTP/1.1 200 Very Fine\r\nA:1\r\nContent-Length: 3\r\na: 2\r\n";
+        assert_eq!(answered(head, false), format!("{passed}\r\n"));
+        assert_eq!(answered(head, true), format!("{passed}connection: close\r\n\r\n"));
+        let both = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(answered(both, false), both.replace("Content-Length: 3\r\n", ""));
+    }
+
+    #[test]
+    fn an_answer_says_when_to_come_again_unless_it_is_a_success() {
+        let wait = |status: &str| {
+            let head = format!("HTTP/1.1 {status}\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n");
+            Answer::read(head.as_bytes(), false).unwrap().retry_after()
+        };
+        assert_eq!(wait("429 Slow Down"), Some(Duration::from_secs(3)));
+        assert_eq!(wait("200 OK"), None);
+    }
 }

@@ -194,3 +194,123 @@ fn is_text(byte: u8) -> bool {
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Followed = Result<(Taken, bool), BadBody>;
+
+    /// Follows the pieces one after another.
+    fn follow(mut body: Body, pieces: &[&[u8]]) -> Followed {
+        let mut all = Taken::default();
+        for piece in pieces {
+            let taken = body.follow(piece)?;
+            all.bytes += taken.bytes;
+            all.payload += taken.payload;
+            if taken.bytes < piece.len() {
+                assert!(body.is_whole());
+                break;
+            }
+        }
+        Ok((all, body.is_whole()))
+    }
+
+    fn chunked(text: &str) -> Followed {
+        follow(Body::of_request(Framing::Chunked), &[text.as_bytes()])
+    }
+
+    #[test]
+    fn chunks_end_where_they_say() {
+        let whole = "4;ext=\"a b\"\r\nabcd\r\n00A\r\n0123456789\r\n0\r\nX-Sum: 7\r\nB:\r\n\r\n";
+        let taken = Taken { bytes: whole.len(), payload: 14 };
+        assert_eq!(chunked(whole), Ok((taken, true)));
+        assert_eq!(chunked(&format!("{whole}GET / HTTP/1.1")), Ok((taken, true)));
+        assert!(!chunked(&whole[..whole.len() - 1]).unwrap().1);
+    }
+
+    #[test]
+    fn chunks_that_are_framed_wrong_are_refused() {
+        for text in [
+            "x\r\n",
+            "\r\n",
+            ";a\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1 \r\na\r\n",
+            "1\na\r\n",
+            "1\r\nab",
+            "1\r\na\n",
+            "1\r\na\rx",
+            "1;a\nb\r\n",
+            "1;\0\r\n",
+            "1\rX",
+            "11111111111111111\r\n",
+            "0\r\nX\r\n",
+            "0\r\n X: 1\r\n",
+            "0\r\nX : 1\r\n",
+            "0\r\nX: a\rb",
+            "0\r\nX: a\nb",
+            "0\r\n:\r\n",
+            "0\r\n\n",
+            "0\r\n\rX",
+        ] {
+            assert_eq!(chunked(text), Err(BadBody), "{text:?}");
+        }
+        assert!(chunked(&format!("1;{}", "a".repeat(5000))).is_err());
+        assert!(chunked(&format!("0\r\n{}", "a: b\r\n".repeat(9000))).is_err());
+        let spaced = follow(Body::of_answer(Framing::Chunked), &[b"1  \r\na\r\n0 ;x\r\n\r\n"]);
+        assert_eq!(spaced.map(|it| it.1), Ok(true));
+    }
+
+    #[test]
+    fn lengths_are_counted_down() {
+        let body = Body::of_request(Framing::Length(3));
+        assert_eq!(follow(body, &[b"ab", b"cd"]), Ok((Taken { bytes: 3, payload: 3 }, true)));
+        assert!(Body::of_request(Framing::Length(0)).is_whole());
+        let open = Body::of_answer(Framing::UntilClose);
+        assert!(open.ends_with_connection());
+        assert_eq!(follow(open, &[b"ab", b"cd"]), Ok((Taken { bytes: 4, payload: 4 }, false)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_follows_alike(
+            text in "([0-9a-fA-F]{1,2}(;[a-z=]{0,5})?\r\n.{0,20}\r\n){0,4}(0\r\n([A-Za-z:\r\n ]{0,9}){0,3}\r\n)?.{0,9}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+            strict in any::<bool>(),
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            let body = Body::new(Framing::Chunked, strict);
+            prop_assert_eq!(follow(body, &pieces), follow(body, &[bytes]));
+        }
+
+        #[test]
+        fn what_is_framed_right_is_whole(
+            chunks in prop::collection::vec((1usize..300, "(;[a-z]{1,5}(=[a-z]{1,5})?)?"), 0..6),
+            trailers in "([A-Z]{1,5}: [a-z]{0,9}\r\n){0,3}",
+            behind in any::<Vec<u8>>(),
+        ) {
+            let mut wire = Vec::new();
+            for (length, extension) in &chunks {
+                wire.extend_from_slice(format!("{length:x}{extension}\r\n").as_bytes());
+                wire.extend(std::iter::repeat_n(b'\r', *length));
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
+            let payload = chunks.iter().map(|(length, _)| length).sum();
+            let bytes = wire.len();
+            wire.extend_from_slice(&behind);
+            let followed = follow(Body::of_request(Framing::Chunked), &[&wire]);
+            prop_assert_eq!(followed, Ok((Taken { bytes, payload }, true)));
+        }
+    }
+}
