@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use super::head;
 use super::lane::Lane;
+use super::side::Scratch;
 use super::{Relay, Request};
 use crate::fault::Ending;
 use crate::measure::CallEnd;
@@ -87,7 +88,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<After> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<After> {
         loop {
             if let Err(error) = self.lane.poll_connect(cx) {
                 self.fail(cx, &error);
@@ -103,7 +104,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Moves the request on; says so when the app has gone.
-    fn poll_upload(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Option<After> {
+    fn poll_upload(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Option<After> {
         loop {
             let drained = match &mut self.lane {
                 Lane::Open(side) => match side.poll_drain(cx) {
@@ -126,17 +127,20 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Ok(count @ 1..)) => count,
                 Poll::Ready(Ok(0) | Err(_)) => return Some(After::Gone),
             };
-            let mut used = 0;
             if let (Upload::Going(body), Lane::Open(side)) = (&mut self.upload, &mut self.lane) {
                 // Hyper ends the connection here too.
-                let Ok(taken) = body.follow(&scratch[..count]) else { return Some(After::Close) };
-                used = taken.bytes;
-                side.write(cx, &scratch[..used]);
+                let Ok(taken) = body.follow(scratch.read(count)) else {
+                    return Some(After::Close);
+                };
+                let rest = &scratch.read(count)[taken.bytes..];
+                self.relay.ahead.extend_from_slice(rest);
+                side.write_read(cx, scratch, taken.bytes);
                 if body.is_whole() {
                     self.upload = Upload::Whole;
                 }
+            } else {
+                self.relay.ahead.extend_from_slice(scratch.read(count));
             }
-            self.relay.ahead.extend_from_slice(&scratch[used..count]);
         }
     }
 
@@ -153,7 +157,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Moves the answer on.
-    fn poll_answer(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<After> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<After> {
         loop {
             if ready!(self.relay.app.poll_drain(cx)).is_err() {
                 return Poll::Ready(After::Gone);
@@ -173,7 +177,7 @@ impl<'a> Exchange<'a> {
             match ready!(side.poll_read(cx, scratch)) {
                 Ok(count @ 1..) => {
                     side.forget();
-                    self.take(cx, &scratch[..count]);
+                    self.take(cx, scratch, count);
                 }
                 Ok(0) => self.upstream_ended(cx, None),
                 Err(error) => self.upstream_ended(cx, Some(&error)),
@@ -196,7 +200,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// Bytes of the answer.
-    fn take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+    fn take(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, count: usize) {
+        let bytes = scratch.read(count);
         match &mut self.answer {
             Answer::Head(held, searched) => {
                 let mut searched = *searched;
@@ -211,8 +216,8 @@ impl<'a> Exchange<'a> {
             Answer::Body(body) => {
                 let Ok(taken) = body.follow(bytes) else { return self.cut(Ending::Close) };
                 let whole = body.is_whole();
-                self.pass(taken, bytes.len(), whole);
-                self.relay.app.write(cx, &bytes[..taken.bytes]);
+                self.pass(taken, count, whole);
+                self.relay.app.write_read(cx, scratch, taken.bytes);
             }
             // More than was asked for.
             Answer::Whole | Answer::Cut(_) => {

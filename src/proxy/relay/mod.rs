@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use self::exchange::{After, Exchange};
-use self::side::{Side, with_scratch};
+use self::side::{Scratch, Side};
 use super::call::RETRY_COUNT;
 use super::connection::{Connection, Dependency};
 use crate::net::Stream;
@@ -61,7 +61,7 @@ pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Optio
             Next::HandOver => return Some(relay.app.stream.rewound(relay.ahead.into())),
             Next::Request(request) => {
                 let mut exchange = Exchange::new(&mut relay, request);
-                poll_fn(|cx| with_scratch(|scratch| exchange.poll(cx, scratch))).await
+                poll_fn(|cx| exchange.poll(cx, &mut Scratch::default())).await
             }
         };
         match after {
@@ -99,25 +99,24 @@ impl Relay {
                 return Poll::Ready(next);
             }
         }
-        with_scratch(|scratch| {
-            loop {
-                let count = match ready!(self.app.poll_read(cx, scratch)) {
-                    Ok(count @ 1..) => count,
-                    Ok(0) | Err(_) => return Poll::Ready(Next::Gone),
-                };
-                let new = &scratch[..count];
-                let next = if self.ahead.is_empty() {
-                    self.take(new)
-                } else {
-                    let mut all = std::mem::take(&mut self.ahead);
-                    all.extend_from_slice(new);
-                    self.take(&all)
-                };
-                if let Some(next) = next {
-                    return Poll::Ready(next);
-                }
+        let mut scratch = Scratch::default();
+        loop {
+            let count = match ready!(self.app.poll_read(cx, &mut scratch)) {
+                Ok(count @ 1..) => count,
+                Ok(0) | Err(_) => return Poll::Ready(Next::Gone),
+            };
+            let new = scratch.read(count);
+            let next = if self.ahead.is_empty() {
+                self.take(new)
+            } else {
+                let mut all = std::mem::take(&mut self.ahead);
+                all.extend_from_slice(new);
+                self.take(&all)
+            };
+            if let Some(next) = next {
+                return Poll::Ready(next);
             }
-        })
+        }
     }
 
     /// A request from the start of these bytes; the rest stays ahead. None: its head is not whole.

@@ -10,17 +10,44 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use crate::net::{LONGEST_RESENT, Stream};
 
 /// As much is read at once, and so at most held for a side that takes it slowly.
-const SCRATCH: usize = 64 << 10;
+const SCRATCH: usize = 256 << 10;
+/// With so much at once a stream begins. One that has more to give is read in larger pieces.
+const FIRST: usize = 16 << 10;
 
-/// Lends this thread's buffer to read into. A stream that waits holds none.
-pub(super) fn with_scratch<R>(act: impl FnOnce(&mut [u8]) -> R) -> R {
-    thread_local! {
-        static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Room to read into: this thread's own, borrowed when something is read. A stream that waits holds
+/// none.
+#[derive(Default)]
+pub(super) struct Scratch(Vec<u8>);
+
+impl Scratch {
+    fn room(&mut self, size: usize) -> &mut [u8] {
+        if self.0.len() < SCRATCH {
+            self.0 = BUFFER.take();
+            self.0.resize(SCRATCH, 0);
+        }
+        &mut self.0[..size]
     }
-    let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
-    let result = act(&mut buffer);
-    BUFFER.set(Some(buffer));
-    result
+
+    /// What was read last.
+    pub(super) fn read(&self, count: usize) -> &[u8] {
+        &self.0[..count]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.0));
+    }
+}
+
+fn give_back(buffer: Vec<u8>) {
+    if buffer.capacity() >= SCRATCH {
+        BUFFER.set(buffer);
+    }
 }
 
 pub(super) struct Side {
@@ -31,6 +58,8 @@ pub(super) struct Side {
     /// What is written stays in `out`, to be sent again.
     keeping: bool,
     unflushed: bool,
+    /// So much is read at once.
+    piece: usize,
 }
 
 impl Side {
@@ -40,36 +69,59 @@ impl Side {
 
     /// With something to write first.
     pub(super) fn sending(stream: Stream, out: Vec<u8>, keeping: bool) -> Self {
-        Self { stream, out, written: 0, keeping, unflushed: false }
+        Self { stream, out, written: 0, keeping, unflushed: false, piece: FIRST }
     }
 
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
     ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(scratch);
+        let mut buffer = ReadBuf::new(scratch.room(self.piece));
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        let count = buffer.filled().len();
+        if count == self.piece {
+            self.piece = (4 * count).min(SCRATCH);
+        }
+        Poll::Ready(Ok(count))
     }
 
     /// Writes what is to be written, as far as it goes; the rest is held. Only when nothing is held
     /// already, it goes out without being copied. Errors show when it is drained.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        let count = self.write_now(cx, bytes);
+        self.out.extend_from_slice(&bytes[count..]);
+    }
+
+    /// The same with the first `count` bytes of what was read last. If much is left of it, the whole
+    /// buffer is held, since copying costs more than another buffer.
+    pub(super) fn write_read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, count: usize) {
+        let written = self.write_now(cx, scratch.read(count));
+        if count - written > FIRST && self.out.is_empty() {
+            self.out = std::mem::take(&mut scratch.0);
+            self.out.truncate(count);
+            self.written = written;
+        } else {
+            self.out.extend_from_slice(&scratch.read(count)[written..]);
+        }
+    }
+
+    /// How much went out at once.
+    fn write_now(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> usize {
         if self.keeping && self.out.len() + bytes.len() > LONGEST_RESENT {
             self.forget();
         }
-        let mut rest = bytes;
+        let mut written = 0;
         if self.is_drained() && !self.keeping {
-            while !rest.is_empty() {
-                match Pin::new(&mut self.stream).poll_write(cx, rest) {
-                    Poll::Ready(Ok(count @ 1..)) => rest = &rest[count..],
+            while written < bytes.len() {
+                match Pin::new(&mut self.stream).poll_write(cx, &bytes[written..]) {
+                    Poll::Ready(Ok(count @ 1..)) => written += count,
                     _ => break,
                 }
             }
             self.unflushed = true;
         }
-        self.out.extend_from_slice(rest);
+        written
     }
 
     /// The same with bytes that may be held as they are.
@@ -92,7 +144,7 @@ impl Side {
             self.unflushed = true;
         }
         if !self.keeping && self.written > 0 {
-            self.out = Vec::new();
+            give_back(std::mem::take(&mut self.out));
             self.written = 0;
         }
         if self.unflushed {
