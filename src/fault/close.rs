@@ -81,7 +81,11 @@ mod tests {
             assert!(Close::checked(Some(StreamCode(code)), None).is_ok(), "{code}");
         }
         for code in [0, 999, 1004, 1016, 2999, 5000] {
-            assert_eq!(Close::checked(Some(StreamCode(code)), None).unwrap_err().field, "code", "{code}");
+            assert_eq!(
+                Close::checked(Some(StreamCode(code)), None).unwrap_err().field,
+                "code",
+                "{code}"
+            );
         }
         let error = Close::checked(Some(StreamCode(1006)), None).unwrap_err().reason;
         assert!(error.contains("never sent") && error.contains("`reset`"), "{error}");

@@ -14,7 +14,6 @@ use super::{Relay, Request};
 use crate::fault::Ending;
 use crate::measure::CallEnd;
 use crate::net;
-use crate::proxy::answer::cut_of;
 use crate::proxy::call::Books;
 use crate::proxy::connection::Dependency;
 use crate::proxy::reverse;
@@ -331,7 +330,7 @@ impl<'a> Exchange<'a> {
                 self.lane = Lane::Closed;
             }
             Answer::Body(_) => {
-                let ending = cut_of(&failure());
+                let ending = self.relay.connection.cut_of(&failure());
                 self.cut(ending);
             }
             Answer::Whole | Answer::Cut(_) => {
@@ -360,7 +359,7 @@ impl<'a> Exchange<'a> {
         let Some(books) = &mut self.books else { return };
         books.ended(CallEnd::UpstreamFailed);
         if error.is_cut() {
-            self.answer = Answer::Cut(cut_of(error));
+            self.answer = Answer::Cut(self.relay.connection.cut_of(error));
             return;
         }
         if !matches!(self.upload, Upload::Whole) {

@@ -44,9 +44,10 @@ pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Optio
     let drain = dependency.drain.clone();
     let mut drained = pin!(drain.cancelled());
     let line = Connection { dependency: Arc::clone(dependency), line: Arc::default() };
+    let (first, stream) = stream.unwound();
     let mut relay = Relay {
         app: Side::new(stream),
-        ahead: Vec::new(),
+        ahead: first.into(),
         searched: 0,
         connection: Arc::new(line),
     };

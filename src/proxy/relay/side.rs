@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use crate::net::{LONGEST_RESENT, Stream};
 
 /// As much is read at once, and so at most held for a side that takes it slowly.
-const SCRATCH: usize = 256 << 10;
+const SCRATCH: usize = 512 << 10;
 /// With so much at once a stream begins. One that has more to give is read in larger pieces.
 const FIRST: usize = 16 << 10;
 
