@@ -24,13 +24,23 @@ pub(crate) fn set_up_logs(verbose: u8) {
     drop(logs);
 }
 
+/// The table of open files is made this wide at once; a wider one grows when it is needed.
+const DESCRIPTORS: u64 = 1 << 16;
+
 /// Lets this process have as many open files as it may: each proxied stream takes two, and the
-/// usual limit of 1024 is meant for programs of another age.
+/// usual limit of 1024 is meant for programs of another age. To be called before any thread is
+/// started.
 pub(crate) fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     // Where it may not be raised, the proxy says so when it runs out.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    // Linux doubles the table when it is full. With threads it waits for all processors first, some
+    // ten milliseconds in which nothing is accepted; with one thread it does not.
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).min(DESCRIPTORS);
+    if let Ok(last) = i32::try_from(allowed.saturating_sub(1)) {
+        drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), last));
+    }
 }
 
 /// Prints to stdout. A closed pipe (`| head`) ends the command quietly.

@@ -288,7 +288,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// A connection on its way.
-pub(super) type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
+pub type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
 
 /// Makes connections to one upstream.
 pub(super) struct Connector {

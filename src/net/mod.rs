@@ -10,6 +10,7 @@ pub mod head;
 mod lent;
 mod outflow;
 pub mod pool;
+mod raw;
 mod replay;
 pub mod secure;
 mod serve;
@@ -22,12 +23,14 @@ pub use self::blind::join;
 pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
-    BadOrigin, ConnectOptions, Error, Guard, HttpVersion, KeyPair, Origin, UpstreamTls, connect_to,
+    BadOrigin, ConnectOptions, Connecting, Error, Guard, HttpVersion, KeyPair, Origin, UpstreamTls,
+    connect_to,
 };
 pub use self::head::{Lines, RawHead, Special};
 pub use self::lent::{Lent, Loan};
 pub use self::outflow::{Gone, Outflow};
 pub use self::pool::Pool;
+pub use self::raw::{LONGEST_RESENT, RawPool};
 pub use self::serve::Server;
 pub use self::socket::{Socket, Wire};
 pub use self::stream::{Io, Rewound, Stream};

@@ -27,6 +27,7 @@ use self::http2::{Conn, Conns, Slot, Speaks};
 use super::certificate::TrustError;
 use super::connect::{ConnectOptions, Connector, Error, HttpVersion, Origin};
 use super::head::{Lines, RawHead};
+use super::raw::RawPool;
 use super::replay::Replaying;
 use super::socket::{RECORD, Socket, Wire};
 use super::stream::Stream;
@@ -63,6 +64,7 @@ pub struct Pool<B: Body + 'static> {
 
 struct Shared<B: Body + 'static> {
     connector: Arc<Connector>,
+    raw: Arc<RawPool>,
     options: Options,
     idle: Mutex<Idle<B>>,
     http2: Mutex<Conns>,
@@ -125,8 +127,10 @@ where
 
     fn over(connector: Connector, options: Options) -> Self {
         let idle = Mutex::new(Idle { lanes: VecDeque::new(), swept: false });
+        let connector = Arc::new(connector);
         let shared = Shared {
-            connector: Arc::new(connector),
+            raw: RawPool::new(Arc::clone(&connector), options.idle, options.keep),
+            connector,
             options,
             idle,
             http2: Mutex::default(),
@@ -138,6 +142,16 @@ where
     /// Where the connections go.
     pub fn origin(&self) -> &Origin {
         self.shared.connector.origin()
+    }
+
+    /// The connections to the same upstream for those who frame messages themselves.
+    pub fn raw(&self) -> &Arc<RawPool> {
+        &self.shared.raw
+    }
+
+    /// Whether an app that speaks HTTP/1.1 gets HTTP/1.1 from the upstream.
+    pub fn speaks_http1(&self) -> bool {
+        self.shared.options.connect.http != HttpVersion::Http2
     }
 
     /// How many connections wait for a request.

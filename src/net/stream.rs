@@ -51,6 +51,14 @@ impl Stream {
         }
     }
 
+    /// The bytes in front of it, and the stream behind them.
+    pub fn unwound(self) -> (Bytes, Self) {
+        match self {
+            Self::Rewound(rewound) => (rewound.first, rewound.rest),
+            rest => (Bytes::new(), rest),
+        }
+    }
+
     /// What was agreed on by ALPN, if anything was.
     pub fn protocol(&self) -> Option<&[u8]> {
         match self {

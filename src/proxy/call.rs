@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::connection::Connection;
 use crate::dice::hash_bytes;
@@ -12,7 +12,10 @@ use crate::exchange::Exchange;
 use crate::measure::{Call, CallEnd, Observation};
 
 /// On which attempt the official SDKs say they are.
-static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+pub(super) static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
+/// How long to wait, in milliseconds, as the official SDKs read it.
+pub(super) const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 /// The same from gRPC clients (gRFC A6).
 static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -31,10 +34,15 @@ pub(super) struct Books {
 
 impl Books {
     pub(super) fn open(connection: &Arc<Connection>, headers: &HeaderMap) -> Self {
-        let dependency = &connection.dependency;
-        let at = dependency.clock.now();
         let attempt = headers.get(&RETRY_COUNT).or_else(|| headers.get(&PREVIOUS_ATTEMPTS));
         let retry = attempt.and_then(|count| count.to_str().ok()?.parse().ok());
+        Self::begin(connection, retry)
+    }
+
+    /// `retry`: on which attempt the app says it is.
+    pub(super) fn begin(connection: &Arc<Connection>, retry: Option<u32>) -> Self {
+        let dependency = &connection.dependency;
+        let at = dependency.clock.now();
         let call = Call {
             dependency: Arc::clone(&dependency.name),
             at,
@@ -155,11 +163,17 @@ impl Drop for Books {
 
 /// How long an answer tells its client to wait: whole seconds, or `retry-after-ms`.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let from = |number: f64, scale: f64| Duration::try_from_secs_f64(number * scale).ok();
-    number("retry-after-ms")
-        .and_then(|millis| from(millis, 1e-3))
-        .or_else(|| number(header::RETRY_AFTER.as_str()).and_then(|seconds| from(seconds, 1.0)))
+    let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+    retry_after_of(value(RETRY_AFTER_MS), value(header::RETRY_AFTER.as_str()))
+}
+
+/// The same from the values of `retry-after-ms` and `retry-after`.
+pub(super) fn retry_after_of(millis: Option<&[u8]>, seconds: Option<&[u8]>) -> Option<Duration> {
+    let number = |value| std::str::from_utf8(value).ok()?.trim().parse::<f64>().ok();
+    let from = |value, scale: f64| Duration::try_from_secs_f64(number(value)? * scale).ok();
+    millis
+        .and_then(|value| from(value, 1e-3))
+        .or_else(|| seconds.and_then(|value| from(value, 1.0)))
 }
 
 #[cfg(test)]

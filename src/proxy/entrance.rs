@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use super::connection::{self, Dependency};
 use super::forward::{self, Forward};
 use super::http2;
+use super::relay;
 use super::route::Route;
 use super::secure::{self, Secure};
 use crate::net::Stream;
@@ -72,8 +73,17 @@ pub(super) async fn http(stream: Stream, route: Arc<Route>) {
             () = drain.cancelled() => return,
         },
     };
-    match http2 {
-        true => http2::serve(stream, route, drain).await,
-        false => connection::serve(stream, route, drain).await,
+    if http2 {
+        return Box::pin(http2::serve(stream, route, drain)).await;
+    }
+    let rest = match route.fixed() {
+        Some(dependency) if dependency.pool.speaks_http1() => {
+            relay::serve(stream, dependency).await
+        }
+        _ => Some(stream),
+    };
+    if let Some(stream) = rest {
+        // In a box of its own, so that a connection that is only relayed does not pay for it.
+        Box::pin(connection::serve(stream, route, drain)).await;
     }
 }

@@ -128,23 +128,39 @@ impl<'a> Connection<'a> {
 
     fn keeps(&self, line: &[u8]) -> bool {
         let name = name_of(line);
-        let own = match name.len() {
-            7 => name.eq_ignore_ascii_case(b"upgrade") && !self.upgrade,
-            10 if name.eq_ignore_ascii_case(b"connection") => return self.upgrade,
-            10 => name.eq_ignore_ascii_case(b"keep-alive"),
-            _ => name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-")),
-        };
-        !own && !self.is_named(name)
+        if self.upgrade
+            && (name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"upgrade"))
+        {
+            return true;
+        }
+        !is_hop(name) && !self.is_named(name)
     }
 
-    /// Whether the `Connection` header names it. What frames or routes a message cannot be named.
+    /// Whether the `Connection` header names it.
     fn is_named(&self, name: &[u8]) -> bool {
-        const NEVER: [&str; 4] = ["content-length", "host", "transfer-encoding", "upgrade"];
         let Some(headers) = self.headers else { return false };
         let Ok(name) = std::str::from_utf8(name) else { return false };
-        !NEVER.iter().any(|kept| kept.eq_ignore_ascii_case(name))
+        !is_fixed(name.as_bytes())
             && headers.get_all(header::CONNECTION).iter().any(|value| names(value.as_bytes(), name))
     }
+}
+
+/// Whether a line of this name is always for one connection alone.
+pub(super) fn is_hop(name: &[u8]) -> bool {
+    let hop: &[u8] = match name.len() {
+        7 => b"upgrade",
+        10 if name[0].eq_ignore_ascii_case(&b'c') => b"connection",
+        10 => b"keep-alive",
+        _ => &[],
+    };
+    name.eq_ignore_ascii_case(hop)
+        || name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-"))
+}
+
+/// Whether a `Connection` line cannot name this one, since it frames or routes the message.
+pub(super) fn is_fixed(name: &[u8]) -> bool {
+    const FIXED: [&str; 4] = ["content-length", "host", "transfer-encoding", "upgrade"];
+    FIXED.iter().any(|fixed| fixed.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// Whether a comma-separated list has this word.
@@ -191,6 +207,7 @@ mod tests {
             "Connection: close, X-Mine, Content-Length",
             "X-Mine: 1",
             "Keep-Alive: timeout=5",
+            "Proxy-Auth: 1",
             "Proxy-Authorization: x",
             "TE: gzip",
             "Upgrade: h2c",

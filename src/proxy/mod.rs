@@ -14,6 +14,7 @@ mod listen;
 mod pump;
 #[cfg(test)]
 mod pump_tests;
+mod relay;
 mod request;
 mod reverse;
 mod route;

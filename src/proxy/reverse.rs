@@ -320,12 +320,16 @@ pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Boo
     if error.is_cut() && !has_status {
         return Err(connection.kill(connection.cut_of(error)));
     }
-    let dependency = &connection.dependency;
+    Ok(made(connection, why(&connection.dependency, error), &[], books))
+}
+
+/// What an app is told whose request got no answer.
+pub(super) fn why(dependency: &Dependency, error: &net::Error) -> dialect::Answer {
     tracing::debug!(dependency = %dependency.name, %error, "upstream failed");
     let origin = dependency.pool.origin().to_string();
     let named = format!("upstream {} ({origin})", dependency.name);
     let body = format!("brownout: {}\n", error.to_string().replacen(&origin, &named, 1));
-    Ok(made(connection, told(status_of(error), body), &[], books))
+    told(status_of(error), body)
 }
 
 /// How an app is told that its upstream gave no answer.

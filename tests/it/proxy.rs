@@ -8,5 +8,7 @@ pub(crate) mod kit;
 mod many;
 mod passing;
 mod refuse;
+mod relay;
 pub(crate) mod secure;
+mod slow;
 mod websocket;

@@ -130,12 +130,13 @@ async fn an_answer_that_ends_with_its_connection_is_whole() {
         peer.write(" it").await;
     })
     .await;
-    let bench = Bench::passing(upstream.address).await;
+    let mut bench = Bench::passing(upstream.address).await;
     let mut client = Peer::connect(bench.address).await;
     client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let (head, body) = soon(client.message()).await.unwrap();
-    assert_eq!(head, "HTTP/1.1 200 OK\r\nX: 1\r\ntransfer-encoding: chunked\r\n\r\n");
-    assert_eq!(body, b"all of it");
+    let (answer, ended) = soon(client.rest()).await;
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nall of it");
+    assert!(ended.is_ok());
+    assert_eq!(bench.call().await.ended, CallEnd::Complete);
 }
 
 #[tokio::test]
@@ -341,17 +342,20 @@ async fn expect_continue_is_the_upstreams_to_grant() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_no_answers() {
+async fn interim_answers_come_before_the_answer() {
     let upstream = Upstream::answering(
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nB: 1\r\nb: 2\r\nContent-Length: 1\r\n\r\nx",
     )
     .await;
-    let bench = Bench::passing(upstream.address).await;
+    let mut bench = Bench::passing(upstream.address).await;
     let mut client = Peer::connect(bench.address).await;
     client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let (head, _) = soon(client.message()).await.unwrap();
+    assert_eq!(head, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
     let (head, body) = soon(client.message()).await.unwrap();
     assert_eq!(head, "HTTP/1.1 200 OK\r\nB: 1\r\nb: 2\r\nContent-Length: 1\r\n\r\n");
     assert_eq!(body, b"x");
+    assert_eq!(bench.call().await.status, Some(200));
 }
 
 #[tokio::test]
