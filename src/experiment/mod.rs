@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 pub use self::app::App;
 pub use self::book::Book;
-pub use self::environment::{Address, variables};
+pub use self::environment::{Address, Environment, Trust, Variable, Wiring, own_environment};
 pub use self::outputs::Written;
 #[cfg(feature = "cli")]
 pub(crate) use self::outputs::put;

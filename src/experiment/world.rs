@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::environment::bypass;
-use super::{Address, Book, Error, Stop, variables};
+use super::environment::{Environment, Trust, Variable, Wiring, own_environment};
+use super::{Book, Error, Stop};
 use crate::admin::{Control, DependencyStatus, Metrics};
 use crate::config::plan::{Dependency, Plan, Upstream};
 use crate::dialect;
@@ -63,6 +63,11 @@ pub struct World {
     pub book: Arc<Book>,
     /// The dependencies, in the file's order.
     pub endpoints: Vec<Endpoint>,
+    dependencies: Vec<Dependency>,
+    /// The gateway for `HTTP_PROXY`.
+    forward: Option<SocketAddr>,
+    /// What apps must trust.
+    trust: Option<Trust>,
     name: String,
     longest: Option<Duration>,
     heartbeat: Option<Duration>,
@@ -147,6 +152,9 @@ impl World {
             metrics,
             book,
             endpoints,
+            dependencies: plan.dependencies.clone(),
+            forward: plan.gateways.forward,
+            trust: None,
             name: plan.name.clone(),
             longest: plan.safety.max_duration,
             heartbeat: plan.safety.heartbeat,
@@ -162,25 +170,22 @@ impl World {
         self.proxy.ended().map(|name| format!("the proxy's listener of `{name}` has ended"))
     }
 
-    /// The variables that point an app at this proxy.
+    /// The variables that point an app at this proxy, as far as they can be shown.
     pub fn variables(&self) -> Vec<(String, String)> {
-        variables(&self.addresses())
+        let shown = self.wired(&Environment::new()).into_iter().filter(|one| !one.secret);
+        shown.map(|variable| (variable.name, variable.value)).collect()
     }
 
     /// The same for an app that inherits our own environment.
-    pub(super) fn variables_for_child(&self) -> Vec<(String, String)> {
-        let mut variables = self.variables();
-        variables.extend(bypass(&self.addresses(), |name| std::env::var(name).ok()));
-        variables
+    pub fn variables_for_child(&self) -> Vec<Variable> {
+        self.wired(&own_environment())
     }
 
-    fn addresses(&self) -> Vec<Address<'_>> {
-        self.endpoints
-            .iter()
-            .filter_map(|end| {
-                Some(Address { name: &end.name, kind: &end.kind, listen: end.listen? })
-            })
-            .collect()
+    fn wired(&self, environment: &Environment) -> Vec<Variable> {
+        let mut wiring = Wiring::of(&self.dependencies, |one| self.proxy.address(&one.name));
+        wiring.forward = self.forward;
+        wiring.trust = self.trust.as_ref();
+        wiring.variables(environment)
     }
 
     /// What the admin API controls; without `steering` it only tells.
