@@ -64,7 +64,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
 }
 
 /// Ends leases, and everything when whoever armed it has gone.
-async fn keep_safe(world: &World, control: &Control) {
+pub(super) async fn keep_safe(world: &World, control: &Control) {
     let mut tick = tokio::time::interval(LEASE_TICK);
     loop {
         tick.tick().await;
@@ -77,7 +77,7 @@ async fn keep_safe(world: &World, control: &Control) {
     }
 }
 
-fn read_lease(text: &str) -> Result<Option<Duration>, Failed> {
+pub(super) fn read_lease(text: &str) -> Result<Option<Duration>, Failed> {
     match text {
         "forever" => Ok(None),
         text => text

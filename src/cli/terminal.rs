@@ -29,9 +29,17 @@ pub(crate) fn set_up_logs(verbose: u8) {
 pub(crate) fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
+    let _ = FILES_BEFORE.set(limit.current);
     // Where it may not be raised, the proxy says so when it runs out.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
+
+/// How many files this process could open before that: programs that we start are not used to more.
+pub(crate) fn files_before() -> Option<u64> {
+    FILES_BEFORE.get().copied().flatten()
+}
+
+static FILES_BEFORE: std::sync::OnceLock<Option<u64>> = std::sync::OnceLock::new();
 
 /// Prints to stdout. A closed pipe (`| head`) ends the command quietly.
 pub(crate) fn out(text: &str) -> Result<(), Failed> {

@@ -25,7 +25,7 @@ pub(crate) use self::outputs::put;
 pub use self::progress::{Event, Progress};
 pub use self::run::{Finished, Options, run};
 pub use self::wait::Target;
-pub use self::world::{Endpoint, Ports, Setup, World};
+pub use self::world::{Endpoint, Ports, Setup, World, trust_for};
 
 /// Why an experiment could not be conducted.
 #[derive(Debug, thiserror::Error)]

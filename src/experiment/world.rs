@@ -1,6 +1,7 @@
 //! The parts that stand before any load: simulated dependencies, engine, proxy, books.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use crate::config::plan::{Dependency, Plan, Upstream};
 use crate::dialect;
 use crate::engine::{Engine, Rule};
 use crate::measure::{Ledger, Recorder};
+use crate::net::ca::Authority;
 use crate::net::{Clock, RealClock};
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, ListenTls, Proxy};
 use crate::sim::{self, Sim};
 
 /// Observations that may wait to be counted; beyond this they are dropped, and the run says so.
@@ -154,7 +156,7 @@ impl World {
             endpoints,
             dependencies: plan.dependencies.clone(),
             forward: plan.gateways.forward,
-            trust: None,
+            trust: trust_for(plan, None)?,
             name: plan.name.clone(),
             longest: plan.safety.max_duration,
             heartbeat: plan.safety.heartbeat,
@@ -188,6 +190,11 @@ impl World {
         wiring.variables(environment)
     }
 
+    fn hosts_of(&self, dependency: &str) -> &[String] {
+        let found = self.dependencies.iter().find(|one| &*one.name == dependency);
+        found.map_or(&[], |one| &one.hosts)
+    }
+
     /// What the admin API controls; without `steering` it only tells.
     pub fn control(&self, lease: Option<Duration>, steering: bool) -> Arc<Control> {
         Arc::new(Control {
@@ -203,8 +210,11 @@ impl World {
                     kind: end.kind.clone(),
                     listen: end.url.clone().unwrap_or_default(),
                     upstream: end.upstream.clone(),
+                    hosts: self.hosts_of(&end.name).to_vec(),
                 })
                 .collect(),
+            forward: self.forward,
+            trust: self.trust.as_ref().map(|trust| trust.dir().to_owned()),
             lease,
             longest: self.longest,
             steering,
@@ -225,6 +235,19 @@ impl World {
         let _ = self.collector.await;
         self.book
     }
+}
+
+/// What makes apps trust us, where a file has certificates of ours shown to them; the authority is
+/// made when there is none yet.
+pub fn trust_for(plan: &Plan, ca_dir: Option<&Path>) -> Result<Option<Trust>, Error> {
+    let minted = plan.dependencies.iter().any(|one| one.tls == Some(ListenTls::Minted));
+    if !minted && plan.gateways.forward.is_none() && plan.gateways.transparent.is_none() {
+        return Ok(None);
+    }
+    let authority = Authority::open(ca_dir).map_err(|error| Error::Listen(error.to_string()))?;
+    let dir = authority.dir();
+    let written = Trust::write(dir, &authority.bundle(), &own_environment());
+    written.map(Some).map_err(|source| Error::Write { path: dir.display().to_string(), source })
 }
 
 async fn start_upstream(

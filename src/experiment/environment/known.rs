@@ -104,7 +104,8 @@ mod tests {
         let kinds = ["anthropic", "gemini", "ollama", "bedrock", "milvus", "postgres"];
         let dependencies =
             kinds.iter().zip(1..).map(|(kind, port)| address(kind, kind, port)).collect();
-        let values = values(&Wiring { dependencies, ..Wiring::default() }, &[("PGHOSTADDR", "::1")]);
+        let values =
+            values(&Wiring { dependencies, ..Wiring::default() }, &[("PGHOSTADDR", "::1")]);
         for (name, value) in [
             ("ANTHROPIC_BASE_URL", "http://127.0.0.1:1"),
             ("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:2"),

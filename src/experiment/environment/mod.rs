@@ -116,10 +116,8 @@ impl<'a> Wiring<'a> {
         // First: a variable that names a dependency's upstream means exactly that dependency.
         urls::turned(self, environment, &mut variables);
         // A model goes before embeddings that stand above it in the file.
-        let (embeddings, others): (Vec<_>, Vec<_>) = self
-            .dependencies
-            .iter()
-            .partition(|dependency| dependency.name.starts_with("embed"));
+        let (embeddings, others): (Vec<_>, Vec<_>) =
+            self.dependencies.iter().partition(|dependency| dependency.name.starts_with("embed"));
         for dependency in others.into_iter().chain(embeddings) {
             if let Some(place) = self.place(dependency) {
                 known::well_known(dependency, &place, environment, &mut variables);

@@ -30,20 +30,32 @@ const NODE_HOOK: &str = "node-proxy.cjs";
 /// The files that apps read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
+    dir: PathBuf,
     bundle: PathBuf,
     truststore: PathBuf,
     node_hook: PathBuf,
 }
 
 impl Trust {
-    /// Writes the files. `roots` are the system's roots and our authority, in PEM; what the
-    /// environment makes apps trust already goes with them.
-    pub fn write(dir: &Path, roots: &str, environment: &Environment) -> io::Result<Self> {
-        let this = Self {
+    /// Files that were written before.
+    pub fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
             bundle: dir.join(BUNDLE),
             truststore: dir.join(TRUSTSTORE),
             node_hook: dir.join(NODE_HOOK),
-        };
+        }
+    }
+
+    /// Where they are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes the files. `roots` are the system's roots and our authority, in PEM; what the
+    /// environment makes apps trust already goes with them.
+    pub fn write(dir: &Path, roots: &str, environment: &Environment) -> io::Result<Self> {
+        let this = Self::at(dir);
         let mut bundle = roots.to_owned();
         let mut certificates = certificates(roots.as_bytes());
         for name in NAMES {

@@ -163,12 +163,26 @@ mod tests {
                 "postgresql+asyncpg://me:s%40c@db.intern/app?sslmode=disable",
                 "postgresql+asyncpg://me:s%40c@127.0.0.1:4005/app?sslmode=disable",
             ),
-            ("redis", "tcp://127.0.0.1:6379", "redis://:pw@localhost:6379/2", "redis://:pw@127.0.0.1:4005/2"),
+            (
+                "redis",
+                "tcp://127.0.0.1:6379",
+                "redis://:pw@localhost:6379/2",
+                "redis://:pw@127.0.0.1:4005/2",
+            ),
             ("redis", "tcp://[::1]:6379", "rediss://[::1]/0", "redis://127.0.0.1:4005/0"),
-            ("openai", "https://api.openai.com", "https://api.openai.com/v1", "http://127.0.0.1:4005/v1"),
+            (
+                "openai",
+                "https://api.openai.com",
+                "https://api.openai.com/v1",
+                "http://127.0.0.1:4005/v1",
+            ),
             ("openai", "https://gw.x/openai", "https://gw.x/openai/v1", "http://127.0.0.1:4005/v1"),
         ] {
-            assert_eq!(turned(kind, upstream, "MY_URL", value).as_deref(), Some(expected), "{value}");
+            assert_eq!(
+                turned(kind, upstream, "MY_URL", value).as_deref(),
+                Some(expected),
+                "{value}"
+            );
         }
     }
 
