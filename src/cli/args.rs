@@ -241,6 +241,11 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) mark: bool,
 
+    /// Put this mark (SO_MARK) on connections to upstreams, for rules that redirect all others
+    /// (Linux, needs CAP_NET_ADMIN; see `redirect --mark`).
+    #[arg(long, value_name = "N")]
+    pub(crate) socket_mark: Option<u32>,
+
     /// Where decisions.jsonl goes; nothing is written without it.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -343,7 +348,7 @@ pub(crate) struct RedirectArgs {
     #[arg(long, value_name = "UID")]
     pub(crate) uid: Option<u32>,
 
-    /// Do not redirect connections with this mark, instead of by user (see `serve --mark`).
+    /// Do not redirect connections with this mark, instead of by user (see `serve --socket-mark`).
     #[arg(long, value_name = "N", conflicts_with = "uid")]
     pub(crate) mark: Option<u32>,
 

@@ -55,7 +55,7 @@ impl Rules {
             Own::User(uid) => format!("connections of user {uid}, as which brownout must run"),
             Own::Mark(mark) => {
                 format!(
-                    "connections with the mark {mark}, which brownout sets: serve --mark {mark}"
+                    "connections with the mark {mark}, which brownout sets: serve --socket-mark {mark}"
                 )
             }
         };

@@ -40,6 +40,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
             journal: journal.as_deref(),
             mark: args.mark,
+            socket_mark: args.socket_mark,
             ..Setup::default()
         };
         let world =

@@ -91,6 +91,8 @@ pub struct Setup<'a> {
     pub journal: Option<&'a std::path::Path>,
     /// Mark made-up answers with `x-brownout-fault`.
     pub mark: bool,
+    /// The mark of connections to upstreams, for rules that redirect all others.
+    pub socket_mark: Option<u32>,
 }
 
 impl World {
@@ -125,6 +127,7 @@ impl World {
         let options = proxy::Options {
             mark_faults: setup.mark,
             gateways: plan.gateways.clone(),
+            mark: setup.socket_mark,
             ..proxy::Options::default()
         };
         let proxy = Proxy::start(
@@ -145,6 +148,9 @@ impl World {
         let book = Arc::new(book);
         let endpoints =
             plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
+        let mut gateways = proxy.gateway_addresses();
+        let forward = gateways.find(|(name, _)| ***name == *"forward").map(|(_, at)| at);
+        drop(gateways);
         let (end, ended) = watch::channel(false);
         let collector = tokio::spawn(Arc::clone(&book).collect(tap, ended));
         Ok(Self {
@@ -155,7 +161,7 @@ impl World {
             book,
             endpoints,
             dependencies: plan.dependencies.clone(),
-            forward: plan.gateways.forward,
+            forward,
             trust: trust_for(plan, None)?,
             name: plan.name.clone(),
             longest: plan.safety.max_duration,

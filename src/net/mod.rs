@@ -6,6 +6,7 @@ pub mod ca;
 mod certificate;
 mod clock;
 mod connect;
+mod guard;
 pub mod head;
 mod lent;
 mod outflow;
@@ -22,8 +23,9 @@ pub use self::blind::join;
 pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
-    BadOrigin, ConnectOptions, Error, Guard, HttpVersion, KeyPair, Origin, UpstreamTls, connect_to,
+    BadOrigin, ConnectOptions, Error, HttpVersion, KeyPair, Origin, UpstreamTls, connect_to,
 };
+pub use self::guard::{Dialled, Guard};
 pub use self::head::{Lines, RawHead, Special};
 pub use self::lent::{Lent, Loan};
 pub use self::outflow::{Gone, Outflow};
