@@ -97,6 +97,9 @@ fn announce(world: &World, admin: SocketAddr) {
             end.upstream
         ));
     }
+    for (name, address) in world.gateways() {
+        terminal::note(&format!("  {name:<14} {address}  (gateway)"));
+    }
     let armed = world.engine.armed();
     let names: Vec<&str> = armed.iter().map(|(name, _)| &**name).collect();
     let armed = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };

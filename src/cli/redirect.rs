@@ -100,7 +100,7 @@ impl Rules {
 
     fn nft_quic(&self) -> String {
         format!(
-            "  chain quic {{\n    type filter hook output priority filter; policy accept;\n{}    \
+            "  chain quic {{\n    type filter hook output priority 0; policy accept;\n{}    \
              udp dport 443 reject\n  }}\n",
             self.nft_left_alone()
         )
@@ -110,7 +110,7 @@ impl Rules {
         let words = self.words("sudo nft -f FILE", "sudo nft delete table inet brownout");
         format!(
             "{words}table inet brownout\ndelete table inet brownout\ntable inet brownout {{\n  \
-             chain output {{\n    type nat hook output priority dstnat; policy accept;\n{}    \
+             chain output {{\n    type nat hook output priority -100; policy accept;\n{}    \
              {} redirect to :{}\n  }}\n{}}}\n",
             self.nft_left_alone(),
             self.nft_ports(),
@@ -128,9 +128,9 @@ impl Rules {
             route_commands("add").iter().map(|line| format!("#   {line}\n")).collect();
         format!(
             "{words}table inet brownout\ndelete table inet brownout\ntable inet brownout {{\n  \
-             chain output {{\n    type route hook output priority mangle; policy accept;\n{}    \
+             chain output {{\n    type route hook output priority -150; policy accept;\n{}    \
              ct direction reply return\n    {} meta mark set {TPROXY_MARK:#x}\n  }}\n  \
-             chain prerouting {{\n    type filter hook prerouting priority mangle; policy accept;\n    \
+             chain prerouting {{\n    type filter hook prerouting priority -150; policy accept;\n    \
              meta mark {TPROXY_MARK:#x} meta nfproto ipv4 meta l4proto tcp tproxy ip to 127.0.0.1:{port} accept\n    \
              meta mark {TPROXY_MARK:#x} meta nfproto ipv6 meta l4proto tcp tproxy ip6 to [::1]:{port} accept\n  \
              }}\n{}}}\n# Marked packets must be routed back in:\n{routes}",

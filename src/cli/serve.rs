@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::ServeArgs;
+use super::run::quoted;
 use super::{Failed, control, exit, inputs, signals, terminal};
 use crate::admin::{Admin, Control};
 use crate::dice::Dice;
@@ -100,11 +101,16 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
                 )
             })
             .collect();
+        let gateways: serde_json::Map<String, serde_json::Value> = world
+            .gateways()
+            .map(|(name, address)| (name.to_string(), address.to_string().into()))
+            .collect();
         let env: serde_json::Map<String, serde_json::Value> =
             world.variables().into_iter().map(|(name, value)| (name, value.into())).collect();
         let line = json!({
             "admin": format!("http://{}", admin.address),
             "dependencies": dependencies,
+            "gateways": gateways,
             "env": env,
             "seed": seed,
         });
@@ -119,9 +125,12 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
             end.upstream
         ));
     }
+    for (name, address) in world.gateways() {
+        text.push_str(&format!("  {name:<14} {address}  (gateway)\n"));
+    }
     text.push_str(&format!("  {:<14} http://{}   seed {seed}\n\n", "admin", admin.address));
     for (name, value) in world.variables() {
-        text.push_str(&format!("export {name}={value}\n"));
+        text.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
     let armed = world.engine.armed();
     if armed.is_empty() {

@@ -178,6 +178,12 @@ impl World {
         self.proxy.ended().map(|name| format!("the proxy's listener of `{name}` has ended"))
     }
 
+    /// The gateways and where they listen; one that listens in both versions of IP is told once.
+    pub fn gateways(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
+        let mut last = None;
+        self.proxy.gateway_addresses().filter(move |(name, _)| last.replace(*name) != Some(*name))
+    }
+
     /// The variables that point an app at this proxy, as far as they can be shown.
     pub fn variables(&self) -> Vec<(String, String)> {
         let shown = self.wired(&Environment::new()).into_iter().filter(|one| !one.secret);
