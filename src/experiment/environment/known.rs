@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn no_kind_is_forgotten() {
-        // What speaks plain HTTP or TCP has no client that reads a name of its own.
-        let plain = ["http", "tcp"];
+        // No client of these reads a name of its own.
+        let plain = ["grpc", "http", "tcp"];
         for kind in KINDS.iter().filter(|kind| !plain.contains(kind)) {
             assert!(super::KNOWN.iter().any(|(known, _)| known == kind), "{kind}");
         }

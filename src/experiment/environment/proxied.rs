@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(
             values["JAVA_TOOL_OPTIONS"],
             "-Xmx1g -Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort=8080 -Dhttps.proxyHost=127.0.0.1 \
-             -Dhttps.proxyPort=8080 -Dhttp.nonProxyHosts=other.example|localhost|127.*"
+             -Dhttps.proxyPort=8080 -Dhttp.nonProxyHosts=other.example|localhost|127.*|[::1]"
         );
         assert!(!values.contains_key("QDRANT_URL"), "it has no place of its own");
         assert_eq!(values["NODE_USE_ENV_PROXY"], "1");
