@@ -36,6 +36,12 @@ pub struct Status {
     pub version: String,
     pub uptime_s: f64,
     pub dependencies: Vec<DependencyStatus>,
+    /// The gateway for `HTTP_PROXY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward: Option<std::net::SocketAddr>,
+    /// The folder with the files that make apps trust our certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<std::path::PathBuf>,
     pub faults: Vec<FaultStatus>,
     /// TLS handshakes with the app that failed although no fault touched them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,6 +65,9 @@ pub struct DependencyStatus {
     /// The URL that apps use.
     pub listen: String,
     pub upstream: String,
+    /// The other hosts that mean it at a gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 /// A fault, armed or not.
@@ -164,6 +173,8 @@ async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: control.clock.now().as_secs_f64(),
         dependencies: control.dependencies.clone(),
+        forward: control.forward,
+        trust: control.trust.clone(),
         faults: fault_list(&control),
         failed_handshakes: handshake_list(&control),
     })

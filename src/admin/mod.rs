@@ -27,6 +27,10 @@ pub struct Control {
     pub metrics: Arc<Metrics>,
     pub name: String,
     pub dependencies: Vec<DependencyStatus>,
+    /// The gateway for `HTTP_PROXY`.
+    pub forward: Option<SocketAddr>,
+    /// Where apps find what they must trust.
+    pub trust: Option<std::path::PathBuf>,
     /// How long a fault stays armed when the caller does not say; None: as long as `longest`.
     pub lease: Option<Duration>,
     /// The longest a caller may arm a fault for; None: until disarmed.
@@ -114,6 +118,8 @@ mod tests {
             metrics: Arc::default(),
             name: "test".into(),
             dependencies: Vec::new(),
+            forward: None,
+            trust: None,
             lease: None,
             longest: None,
             steering: true,

@@ -44,8 +44,13 @@ pub(crate) fn stop(args: &AdminArgs) -> Result<u8, Failed> {
     Ok(exit::PASS)
 }
 
+/// What a running `serve` or `run` says of itself.
+pub(crate) fn ask(admin: SocketAddr) -> Result<Status, Failed> {
+    read(&call(admin, Method::GET, "/v1/status", None)?)
+}
+
 pub(crate) fn status(args: &AdminArgs) -> Result<u8, Failed> {
-    let status: Status = read(&call(args.admin, Method::GET, "/v1/status", None)?)?;
+    let status = ask(args.admin)?;
     let mut text = format!("{} · up {:.0} s\n", status.name, status.uptime_s);
     for dependency in &status.dependencies {
         text.push_str(&format!(

@@ -5,10 +5,14 @@ mod ca;
 mod check;
 mod control;
 mod demo;
+mod env;
+mod exec;
 mod faults;
 mod init;
 mod inputs;
+mod offspring;
 mod progress;
+mod redirect;
 mod report;
 mod run;
 mod schema;
@@ -80,9 +84,13 @@ pub fn main() -> ExitCode {
         }
         Command::Demo(args) => demo::run(&args),
         Command::Disarm(args) => control::disarm(&args),
+        Command::Env(args) => env::run(&args),
+        Command::Exec(args) => exec::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Healthcheck(args) => control::healthcheck(&args),
         Command::Init(args) => init::run(&args),
+        Command::Launch(args) => offspring::launch(&args),
+        Command::Redirect(args) => redirect::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Schema(args) => schema::run(&args),

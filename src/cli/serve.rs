@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::ServeArgs;
+use super::run::quoted;
 use super::{Failed, control, exit, inputs, signals, terminal};
 use crate::admin::{Admin, Control};
 use crate::dice::Dice;
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
             journal: journal.as_deref(),
             mark: args.mark,
+            socket_mark: args.socket_mark,
             ..Setup::default()
         };
         let world =
@@ -64,7 +66,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
 }
 
 /// Ends leases, and everything when whoever armed it has gone.
-async fn keep_safe(world: &World, control: &Control) {
+pub(super) async fn keep_safe(world: &World, control: &Control) {
     let mut tick = tokio::time::interval(LEASE_TICK);
     loop {
         tick.tick().await;
@@ -77,7 +79,7 @@ async fn keep_safe(world: &World, control: &Control) {
     }
 }
 
-fn read_lease(text: &str) -> Result<Option<Duration>, Failed> {
+pub(super) fn read_lease(text: &str) -> Result<Option<Duration>, Failed> {
     match text {
         "forever" => Ok(None),
         text => text
@@ -99,11 +101,16 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
                 )
             })
             .collect();
+        let gateways: serde_json::Map<String, serde_json::Value> = world
+            .gateways()
+            .map(|(name, address)| (name.to_string(), address.to_string().into()))
+            .collect();
         let env: serde_json::Map<String, serde_json::Value> =
             world.variables().into_iter().map(|(name, value)| (name, value.into())).collect();
         let line = json!({
             "admin": format!("http://{}", admin.address),
             "dependencies": dependencies,
+            "gateways": gateways,
             "env": env,
             "seed": seed,
         });
@@ -118,9 +125,12 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
             end.upstream
         ));
     }
+    for (name, address) in world.gateways() {
+        text.push_str(&format!("  {name:<14} {address}  (gateway)\n"));
+    }
     text.push_str(&format!("  {:<14} http://{}   seed {seed}\n\n", "admin", admin.address));
     for (name, value) in world.variables() {
-        text.push_str(&format!("export {name}={value}\n"));
+        text.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
     let armed = world.engine.armed();
     if armed.is_empty() {

@@ -33,6 +33,7 @@ const DESCRIPTORS: u64 = 1 << 16;
 pub(crate) fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
+    let _ = FILES_BEFORE.set(limit.current);
     // Where it may not be raised, the proxy says so when it runs out.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     // Linux doubles the table when it is full. With threads it waits for all processors first, some
@@ -42,6 +43,13 @@ pub(crate) fn allow_many_files() {
         drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), last));
     }
 }
+
+/// How many files this process could open before that: programs that we start are not used to more.
+pub(crate) fn files_before() -> Option<u64> {
+    FILES_BEFORE.get().copied().flatten()
+}
+
+static FILES_BEFORE: std::sync::OnceLock<Option<u64>> = std::sync::OnceLock::new();
 
 /// Prints to stdout. A closed pipe (`| head`) ends the command quietly.
 pub(crate) fn out(text: &str) -> Result<(), Failed> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use super::Stop;
+use super::{Stop, Variable};
 
 /// How long an app may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -22,12 +22,12 @@ pub(super) struct Child {
 impl Child {
     /// Starts `command` through `sh -c` with these variables added. Its stdout goes to our stderr,
     /// so that results on stdout stay clean.
-    pub(super) fn start(command: &str, variables: &[(String, String)]) -> io::Result<Self> {
+    pub(super) fn start(command: &str, variables: &[Variable]) -> io::Result<Self> {
         let mut shell = Command::new("sh");
         shell
             .arg("-c")
             .arg(command)
-            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().map(|one| (&one.name, &one.value)))
             .stdin(std::process::Stdio::null())
             .stdout(
                 rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)

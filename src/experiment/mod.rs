@@ -18,14 +18,14 @@ use tokio::sync::watch;
 
 pub use self::app::App;
 pub use self::book::Book;
-pub use self::environment::{Address, variables};
+pub use self::environment::{Address, Environment, Trust, Variable, Wiring, own_environment};
 pub use self::outputs::Written;
 #[cfg(feature = "cli")]
 pub(crate) use self::outputs::put;
 pub use self::progress::{Event, Progress};
 pub use self::run::{Finished, Options, run};
 pub use self::wait::Target;
-pub use self::world::{Endpoint, Ports, Setup, World};
+pub use self::world::{Endpoint, Ports, Setup, World, trust_for};
 
 /// Why an experiment could not be conducted.
 #[derive(Debug, thiserror::Error)]

@@ -1,21 +1,23 @@
 //! The parts that stand before any load: simulated dependencies, engine, proxy, books.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::environment::bypass;
-use super::{Address, Book, Error, Stop, variables};
+use super::environment::{Environment, Trust, Variable, Wiring, own_environment};
+use super::{Book, Error, Stop};
 use crate::admin::{Control, DependencyStatus, Metrics};
 use crate::config::plan::{Dependency, Plan, Upstream};
 use crate::dialect;
 use crate::engine::{Engine, Rule};
 use crate::measure::{Ledger, Recorder};
+use crate::net::ca::Authority;
 use crate::net::{Clock, RealClock};
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, ListenTls, Proxy};
 use crate::sim::{self, Sim};
 
 /// Observations that may wait to be counted; beyond this they are dropped, and the run says so.
@@ -63,6 +65,11 @@ pub struct World {
     pub book: Arc<Book>,
     /// The dependencies, in the file's order.
     pub endpoints: Vec<Endpoint>,
+    dependencies: Vec<Dependency>,
+    /// The gateway for `HTTP_PROXY`.
+    forward: Option<SocketAddr>,
+    /// What apps must trust.
+    trust: Option<Trust>,
     name: String,
     longest: Option<Duration>,
     heartbeat: Option<Duration>,
@@ -84,6 +91,8 @@ pub struct Setup<'a> {
     pub journal: Option<&'a std::path::Path>,
     /// Mark made-up answers with `x-brownout-fault`.
     pub mark: bool,
+    /// The mark of connections to upstreams, for rules that redirect all others.
+    pub socket_mark: Option<u32>,
 }
 
 impl World {
@@ -118,6 +127,7 @@ impl World {
         let options = proxy::Options {
             mark_faults: setup.mark,
             gateways: plan.gateways.clone(),
+            mark: setup.socket_mark,
             ..proxy::Options::default()
         };
         let proxy = Proxy::start(
@@ -138,6 +148,9 @@ impl World {
         let book = Arc::new(book);
         let endpoints =
             plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
+        let mut gateways = proxy.gateway_addresses();
+        let forward = gateways.find(|(name, _)| ***name == *"forward").map(|(_, at)| at);
+        drop(gateways);
         let (end, ended) = watch::channel(false);
         let collector = tokio::spawn(Arc::clone(&book).collect(tap, ended));
         Ok(Self {
@@ -147,6 +160,9 @@ impl World {
             metrics,
             book,
             endpoints,
+            dependencies: plan.dependencies.clone(),
+            forward,
+            trust: trust_for(plan, None)?,
             name: plan.name.clone(),
             longest: plan.safety.max_duration,
             heartbeat: plan.safety.heartbeat,
@@ -162,25 +178,33 @@ impl World {
         self.proxy.ended().map(|name| format!("the proxy's listener of `{name}` has ended"))
     }
 
-    /// The variables that point an app at this proxy.
+    /// The gateways and where they listen; one that listens in both versions of IP is told once.
+    pub fn gateways(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
+        let mut last = None;
+        self.proxy.gateway_addresses().filter(move |(name, _)| last.replace(*name) != Some(*name))
+    }
+
+    /// The variables that point an app at this proxy, as far as they can be shown.
     pub fn variables(&self) -> Vec<(String, String)> {
-        variables(&self.addresses())
+        let shown = self.wired(&Environment::new()).into_iter().filter(|one| !one.secret);
+        shown.map(|variable| (variable.name, variable.value)).collect()
     }
 
     /// The same for an app that inherits our own environment.
-    pub(super) fn variables_for_child(&self) -> Vec<(String, String)> {
-        let mut variables = self.variables();
-        variables.extend(bypass(&self.addresses(), |name| std::env::var(name).ok()));
-        variables
+    pub fn variables_for_child(&self) -> Vec<Variable> {
+        self.wired(&own_environment())
     }
 
-    fn addresses(&self) -> Vec<Address<'_>> {
-        self.endpoints
-            .iter()
-            .filter_map(|end| {
-                Some(Address { name: &end.name, kind: &end.kind, listen: end.listen? })
-            })
-            .collect()
+    fn wired(&self, environment: &Environment) -> Vec<Variable> {
+        let mut wiring = Wiring::of(&self.dependencies, |one| self.proxy.address(&one.name));
+        wiring.forward = self.forward;
+        wiring.trust = self.trust.as_ref();
+        wiring.variables(environment)
+    }
+
+    fn hosts_of(&self, dependency: &str) -> &[String] {
+        let found = self.dependencies.iter().find(|one| &*one.name == dependency);
+        found.map_or(&[], |one| &one.hosts)
     }
 
     /// What the admin API controls; without `steering` it only tells.
@@ -198,8 +222,11 @@ impl World {
                     kind: end.kind.clone(),
                     listen: end.url.clone().unwrap_or_default(),
                     upstream: end.upstream.clone(),
+                    hosts: self.hosts_of(&end.name).to_vec(),
                 })
                 .collect(),
+            forward: self.forward,
+            trust: self.trust.as_ref().map(|trust| trust.dir().to_owned()),
             lease,
             longest: self.longest,
             steering,
@@ -220,6 +247,19 @@ impl World {
         let _ = self.collector.await;
         self.book
     }
+}
+
+/// What makes apps trust us, where a file has certificates of ours shown to them; the authority is
+/// made when there is none yet.
+pub fn trust_for(plan: &Plan, ca_dir: Option<&Path>) -> Result<Option<Trust>, Error> {
+    let minted = plan.dependencies.iter().any(|one| one.tls == Some(ListenTls::Minted));
+    if !minted && plan.gateways.forward.is_none() && plan.gateways.transparent.is_none() {
+        return Ok(None);
+    }
+    let authority = Authority::open(ca_dir).map_err(|error| Error::Listen(error.to_string()))?;
+    let dir = authority.dir();
+    let written = Trust::write(dir, &authority.bundle(), &own_environment());
+    written.map(Some).map_err(|source| Error::Write { path: dir.display().to_string(), source })
 }
 
 async fn start_upstream(

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::certificate::TrustError;
+use super::guard::Guard;
 use super::stream::Stream;
 use super::tls;
 
@@ -117,23 +117,6 @@ pub struct ConnectOptions {
     pub http: HttpVersion,
     /// None: any address.
     pub guard: Option<Guard>,
-}
-
-/// Which addresses may be connected to. It is asked about the very address that is connected to
-/// next, so that a name cannot mean something else by then; it gives the reason against one.
-#[derive(Clone)]
-pub struct Guard(Arc<dyn Fn(SocketAddr) -> Option<String> + Send + Sync>);
-
-impl Guard {
-    pub fn new(against: impl Fn(SocketAddr) -> Option<String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(against))
-    }
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guard")
-    }
 }
 
 /// TLS towards an upstream.
@@ -399,11 +382,15 @@ async fn tcp(
         .map_err(|error| Error::Unresolved { origin: origin(), reason: error.to_string() })?;
     let mut last = Error::Unresolved { origin: origin(), reason: "no address".to_owned() };
     for address in addresses {
-        if let Some(reason) = guard.and_then(|guard| guard.0(address)) {
+        if let Some(reason) = guard.and_then(|guard| guard.against(address)) {
             last = Error::Forbidden { origin: origin(), reason };
             continue;
         }
-        match TcpStream::connect(address).await {
+        let connected = match guard {
+            Some(guard) => guard.connect(address).await,
+            None => TcpStream::connect(address).await,
+        };
+        match connected {
             Ok(tcp) => return Ok(tcp),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 last = Error::Refused { origin: origin() };

@@ -6,6 +6,7 @@ pub mod ca;
 mod certificate;
 mod clock;
 mod connect;
+mod guard;
 pub mod head;
 mod lent;
 mod outflow;
@@ -23,9 +24,10 @@ pub use self::blind::join;
 pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
-    BadOrigin, ConnectOptions, Connecting, Error, Guard, HttpVersion, KeyPair, Origin, UpstreamTls,
+    BadOrigin, ConnectOptions, Connecting, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
     connect_to,
 };
+pub use self::guard::{Dialled, Guard};
 pub use self::head::{Lines, RawHead, Special};
 pub use self::lent::{Lent, Loan};
 pub use self::outflow::{Gone, Outflow};

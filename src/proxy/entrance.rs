@@ -11,6 +11,7 @@ use super::http2;
 use super::relay;
 use super::route::Route;
 use super::secure::{self, Secure};
+use super::transparent::{self, Transparent};
 use crate::net::Stream;
 
 /// A place to listen, and what is behind it.
@@ -22,6 +23,8 @@ pub(super) enum Entrance {
     Http(Arc<Dependency>),
     /// The same over TLS.
     Https(Arc<Dependency>, Arc<Secure>),
+    /// Connections that the kernel redirects.
+    Transparent(Arc<Transparent>),
 }
 
 impl Entrance {
@@ -30,6 +33,7 @@ impl Entrance {
         match self {
             Self::Forward(_) => "forward",
             Self::Http(dependency) | Self::Https(dependency, _) => &dependency.name,
+            Self::Transparent(_) => "transparent",
         }
     }
 
@@ -38,6 +42,7 @@ impl Entrance {
         match self {
             Self::Forward(_) => None,
             Self::Http(dependency) | Self::Https(dependency, _) => Some(dependency),
+            Self::Transparent(_) => None,
         }
     }
 
@@ -52,6 +57,7 @@ impl Entrance {
             Self::Https(dependency, secure) => {
                 secure::serve(stream, Arc::clone(dependency), Arc::clone(secure)).await;
             }
+            Self::Transparent(gateway) => transparent::serve(Arc::clone(gateway), stream).await,
         }
     }
 }

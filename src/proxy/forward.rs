@@ -118,15 +118,7 @@ impl Forward {
     /// The dependency that a host and port mean: those of its upstream, or a host that was named
     /// for it, on any port.
     fn dependency(&self, target: &Target) -> Option<&Arc<Dependency>> {
-        let own = |dependency: &&Arc<Dependency>| {
-            let origin = dependency.pool.origin();
-            origin.port() == target.port && origin.host().eq_ignore_ascii_case(&target.host)
-        };
-        let named = |dependency: &&Arc<Dependency>| {
-            !dependency.pool.origin().host().eq_ignore_ascii_case(&target.host)
-        };
-        let mut all = self.directory.dependencies.iter();
-        all.find(own).or_else(|| self.directory.by_host(&target.host).filter(named))
+        self.directory.by_place(&target.host, target.port)
     }
 }
 

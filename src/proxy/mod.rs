@@ -20,6 +20,7 @@ mod reverse;
 mod route;
 mod secure;
 mod stranger;
+mod transparent;
 mod tunnel;
 mod websocket;
 #[cfg(test)]
@@ -46,8 +47,8 @@ use crate::engine::identify::Identify;
 use crate::measure::Recorder;
 use crate::net::ca::{Authority, CaError};
 use crate::net::{
-    BadOrigin, Certificates, Clock, ConnectOptions, HttpVersion, KeyPair, Origin, Pool, TrustError,
-    UpstreamTls, pool,
+    BadOrigin, Certificates, Clock, ConnectOptions, Dialled, Guard, HttpVersion, KeyPair, Origin,
+    Pool, TrustError, UpstreamTls, pool,
 };
 
 /// A dependency, and where the app finds us in its place.
@@ -150,6 +151,9 @@ pub struct Options {
     /// How long connecting to an upstream may take; 10 s when not set.
     pub connect_timeout: Option<Duration>,
     pub gateways: Gateways,
+    /// The mark of connections to upstreams (`SO_MARK`, Linux, needs `CAP_NET_ADMIN`), for rules
+    /// that redirect all others.
+    pub mark: Option<u32>,
 }
 
 /// Why the proxy does not start.
@@ -185,6 +189,7 @@ impl Proxy {
     ) -> Result<Running, Error> {
         let drain = CancellationToken::new();
         let intercepts = intercepts(&listeners, &options);
+        let dialled = Arc::<Dialled>::default();
         let mut bound = Vec::with_capacity(listeners.len());
         let mut keys = Keys { dir: options.ca_dir.clone(), authority: None };
         let mut directory = route::Directory { dependencies: Vec::new() };
@@ -193,7 +198,7 @@ impl Proxy {
             let socket = listener.listen.map(place).transpose()?;
             let secure = listener.tls.as_ref().map(|tls| keys.secure(&listener.name, tls));
             let secure = secure.transpose()?.map(Arc::new);
-            let pool = pool_of(&listener, &options)?;
+            let pool = pool_of(&listener, &options, &dialled)?;
             let dependency = Dependency {
                 gate: engine.gate(&listener.name),
                 hosts: hosts_of(&listener),
@@ -222,7 +227,14 @@ impl Proxy {
         let place =
             |name: &str, address| listen::bind(&name.into(), address, options.fallback_to_free);
         let forward = gateways.forward.map(|address| place("forward", address)).transpose()?;
-        let own: Vec<SocketAddr> = forward.iter().map(|(_, address)| *address).collect();
+        let transparent = match gateways.transparent {
+            Some(settings) => listen_transparently(settings)?,
+            None => Vec::new(),
+        };
+        let doors = forward.iter().chain(&transparent);
+        let doors: Vec<SocketAddr> = doors.map(|(_, address)| *address).collect();
+        let own = bound.iter().map(|((_, address), ..)| *address).chain(doors.iter().copied());
+        let own: Vec<SocketAddr> = own.collect();
         let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
         for (socket, dependency, secure) in bound {
             let name = Arc::clone(&dependency.name);
@@ -237,13 +249,13 @@ impl Proxy {
                 options.connect_timeout.unwrap_or(ConnectOptions::default().timeout);
             let gateway = forward::Forward {
                 directory: Arc::clone(&directory),
-                secure,
+                secure: secure.clone(),
                 strangers: stranger::Strangers {
                     engine: Arc::clone(&engine),
                     clock: Arc::clone(&clock),
                     drain: running.drain.clone(),
                     connect_timeout,
-                    own,
+                    own: doors,
                     known: Mutex::default(),
                 },
                 clients: gateways.clients.clone(),
@@ -253,8 +265,35 @@ impl Proxy {
             let entrance = Entrance::Forward(Arc::new(gateway));
             running.open("forward".into(), true, socket, entrance, &engine);
         }
+        if let Some(settings) = gateways.transparent {
+            let gateway = Arc::new(transparent::Transparent::new(transparent::Parts {
+                settings,
+                directory,
+                secure,
+                clients: gateways.clients.clone(),
+                own,
+                dialled,
+                mark: options.mark,
+                connect_timeout: options
+                    .connect_timeout
+                    .unwrap_or(ConnectOptions::default().timeout),
+                drain: running.drain.clone(),
+            }));
+            for socket in transparent {
+                let entrance = Entrance::Transparent(Arc::clone(&gateway));
+                running.open("transparent".into(), true, socket, entrance, &engine);
+            }
+        }
         Ok(running)
     }
+}
+
+fn listen_transparently(settings: Transparent) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
+    let (name, address) = (Arc::from("transparent"), settings.listen);
+    transparent::listen(address, settings.mode).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::Taken { name, address },
+        _ => Error::Listen { name, address, source },
+    })
 }
 
 /// The installation's authority, opened when it is first needed.
@@ -292,7 +331,8 @@ impl Keys {
 /// Whether apps may come over TLS, through a gateway, for what they take for dependencies.
 fn intercepts(listeners: &[Listener], options: &Options) -> bool {
     let secured = |one: &Listener| one.upstream.scheme() == "https" || !one.hosts.is_empty();
-    options.gateways.forward.is_some() && listeners.iter().any(secured)
+    let gateways = &options.gateways;
+    (gateways.forward.is_some() || gateways.transparent.is_some()) && listeners.iter().any(secured)
 }
 
 /// The hosts that mean a dependency: its upstream's own and those that were named.
@@ -302,7 +342,11 @@ fn hosts_of(listener: &Listener) -> Vec<String> {
     own.into_iter().chain(named).collect()
 }
 
-fn pool_of(listener: &Listener, options: &Options) -> Result<Pool<request::RequestBody>, Error> {
+fn pool_of(
+    listener: &Listener,
+    options: &Options,
+    dialled: &Arc<Dialled>,
+) -> Result<Pool<request::RequestBody>, Error> {
     let name = || Arc::clone(&listener.name);
     let origin = Origin::new(&listener.upstream)
         .map_err(|source| Error::Upstream { name: name(), source })?;
@@ -311,6 +355,10 @@ fn pool_of(listener: &Listener, options: &Options) -> Result<Pool<request::Reque
         http: listener.http,
         ..ConnectOptions::default()
     };
+    if options.gateways.transparent.is_some() || options.mark.is_some() {
+        let guard = Guard::none().marking(options.mark).noting(Arc::clone(dialled));
+        connect.guard = Some(guard);
+    }
     if let Some(timeout) = options.connect_timeout {
         connect.timeout = timeout;
     }

@@ -16,6 +16,20 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// The dependency that a host and port mean: those of its upstream, or a host that was named
+    /// for it, on any port.
+    pub(super) fn by_place(&self, host: &str, port: u16) -> Option<&Arc<Dependency>> {
+        let own = |dependency: &&Arc<Dependency>| {
+            let origin = dependency.pool.origin();
+            origin.port() == port && origin.host().eq_ignore_ascii_case(host)
+        };
+        let named = |dependency: &&Arc<Dependency>| {
+            !dependency.pool.origin().host().eq_ignore_ascii_case(host)
+        };
+        let mut all = self.dependencies.iter();
+        all.find(own).or_else(|| self.by_host(host).filter(named))
+    }
+
     /// The dependency that a host (without its port) means: one that names it exactly goes before
     /// one that has a pattern for it.
     pub(super) fn by_host(&self, host: &str) -> Option<&Arc<Dependency>> {

@@ -3,6 +3,7 @@
 
 pub mod grain;
 pub mod grpc;
+pub mod host;
 pub mod http1;
 pub mod ndjson;
 pub mod sse;

@@ -1,0 +1,98 @@
+//! Dependencies by the addresses of their upstreams: for what names no host, and for protocols in
+//! which the server speaks first. Names are looked up again from time to time, and what they meant
+//! before still counts for a while.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::proxy::connection::Dependency;
+use crate::proxy::route::Directory;
+
+/// A name is looked up again after this.
+const FRESH: Duration = Duration::from_secs(10);
+/// An address that a name had counts for so long: a connection may be made with an old answer.
+const KEPT: Duration = Duration::from_secs(600);
+/// How long the first connection waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of the upstreams' addresses.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    directory: Arc<Directory>,
+    /// By the index of the dependency.
+    known: Mutex<HashMap<usize, Known>>,
+    /// One at a time: whoever comes meanwhile waits for the same answer.
+    lookup: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    looked_up: Option<Instant>,
+    addresses: Vec<(IpAddr, Instant)>,
+}
+
+impl Addresses {
+    pub(super) fn new(directory: Arc<Directory>) -> Self {
+        Self { directory, known: Mutex::default(), lookup: tokio::sync::Mutex::default() }
+    }
+
+    /// The dependency whose upstream is at this address and port.
+    pub(super) async fn find(&self, place: SocketAddr) -> Option<&Arc<Dependency>> {
+        for (index, dependency) in self.directory.dependencies.iter().enumerate() {
+            let origin = dependency.pool.origin();
+            if origin.port() != place.port() {
+                continue;
+            }
+            let here = match origin.host().parse::<IpAddr>() {
+                Ok(address) => address.to_canonical() == place.ip(),
+                Err(_) => self.means(index, origin.host(), place).await,
+            };
+            if here {
+                return Some(dependency);
+            }
+        }
+        None
+    }
+
+    /// Whether a name leads there.
+    async fn means(&self, index: usize, host: &str, place: SocketAddr) -> bool {
+        if self.known(index, place.ip()) {
+            return true;
+        }
+        let _alone = self.lookup.lock().await;
+        let now = Instant::now();
+        {
+            let mut known = self.known.lock();
+            let known = known.entry(index).or_default();
+            if known.looked_up.is_some_and(|then| now.duration_since(then) < FRESH) {
+                return known.addresses.iter().any(|(one, _)| *one == place.ip());
+            }
+            known.looked_up = Some(now);
+        }
+        let looked_up = tokio::net::lookup_host((host, place.port()));
+        let Ok(Ok(found)) = tokio::time::timeout(PATIENCE, looked_up).await else {
+            return false;
+        };
+        {
+            let mut known = self.known.lock();
+            let known = known.entry(index).or_default();
+            known.addresses.retain(|(_, seen)| now.duration_since(*seen) < KEPT);
+            for address in found {
+                let ip = address.ip().to_canonical();
+                known.addresses.retain(|(one, _)| *one != ip);
+                known.addresses.push((ip, now));
+            }
+        }
+        self.known(index, place.ip())
+    }
+
+    fn known(&self, index: usize, ip: IpAddr) -> bool {
+        let known = self.known.lock();
+        known.get(&index).is_some_and(|known| known.addresses.iter().any(|(one, _)| *one == ip))
+    }
+}
