@@ -1,17 +1,26 @@
 //! The socket below hyper: it keeps each head as it was read, writes heads as they are to be, and
 //! gives the stream back when hyper is done with it. It never changes a body.
 
+use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head::{Framing, Lines, MARK_NAME, Patch, RawHead, Scanner, mark_value};
+use crate::wire::http1::{self, Body};
+use crate::wire::strict::{self, Refusal};
+
+/// How long a request's head may take from its first byte to its last.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// What hyper is shown in the place of a request that is refused.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
 /// A head is to be written in place of hyper's.
 const PATCH: u8 = 1;
@@ -42,11 +51,12 @@ struct Slots<S> {
     patch: Option<Patch>,
     flushed: Option<Waker>,
     stream: Option<S>,
+    refusal: Option<Refusal>,
 }
 
 impl<S> Default for Wire<S> {
     fn default() -> Self {
-        let slots = Slots { head: None, patch: None, flushed: None, stream: None };
+        let slots = Slots { head: None, patch: None, flushed: None, stream: None, refusal: None };
         Self { bits: Bits::default(), slots: Mutex::new(slots) }
     }
 }
@@ -55,6 +65,12 @@ impl<S> Wire<S> {
     /// The head that was read last, once.
     pub fn take_head(&self) -> Option<RawHead> {
         self.slots.lock().head.take()
+    }
+
+    /// Why the request that hyper shows now stands for one that is refused, once. Nothing more is
+    /// read from the connection.
+    pub fn take_refusal(&self) -> Option<Refusal> {
+        self.slots.lock().refusal.take()
     }
 
     /// Says that the next bytes read begin a head (behind a body whose end only hyper sees).
@@ -145,6 +161,10 @@ pub struct Socket<S> {
     scanner: Scanner,
     /// Bytes read that hyper must not see yet: they begin the next head.
     stash: Vec<u8>,
+    /// Bytes that were followed and that hyper has not asked for yet.
+    ready: Vec<u8>,
+    /// Runs while a head has begun and is not complete.
+    slow: Option<Pin<Box<tokio::time::Sleep>>>,
     /// A head on its way out, and how much of it is written.
     outbox: Vec<u8>,
     written: usize,
@@ -154,10 +174,13 @@ pub struct Socket<S> {
 enum Reading {
     /// A request's head, or what comes before it.
     RequestHead,
-    /// So many bytes of a request's body are still to come.
-    RequestBody(u64),
-    /// A request whose end is not known here.
-    Request,
+    /// So many bytes of a request's body are still to come; whether another protocol may follow.
+    RequestBody(u64, bool),
+    RequestChunks(Body),
+    /// Perhaps another protocol: nothing of it is looked at. Whether any of it came.
+    Unknown(bool),
+    /// A request was refused; nothing more is read.
+    Refused,
     /// An answer's head.
     AnswerHead,
     /// An answer's body, or nothing is expected.
@@ -184,6 +207,8 @@ impl<S> Socket<S> {
             reading,
             scanner: Scanner::default(),
             stash: Vec::new(),
+            ready: Vec::new(),
+            slow: None,
             outbox: Vec::new(),
             written: 0,
         };
@@ -191,37 +216,71 @@ impl<S> Socket<S> {
     }
 
     /// Follows the messages through the bytes that were read; what belongs to a later message
-    /// stays in the stash. Gives back how many bytes hyper may see.
-    fn follow(&mut self, new: &[u8]) -> usize {
+    /// stays in the stash. Gives back how many bytes hyper may see; a request's head it sees whole,
+    /// or not at all.
+    fn follow(&mut self, new: &[u8]) -> io::Result<usize> {
         match self.reading {
             Reading::RequestHead => {
+                let begun = self.scanner.has_begun();
                 let Some((used, head)) = self.scanner.feed(new) else {
-                    return new.len();
+                    if let Err(refusal) = strict::check_part(self.scanner.bytes()) {
+                        self.refuse(refusal);
+                    }
+                    return Ok(0);
                 };
-                let framing = head.request_framing();
-                self.wire.slots.lock().head = Some(head);
-                match framing {
-                    Framing::Unknown => {
-                        self.reading = Reading::Request;
-                        new.len()
-                    }
-                    Framing::Length(length) => {
-                        self.reading = Reading::RequestBody(length);
-                        used + self.follow(&new[used..])
-                    }
+                self.slow = None;
+                if let Err(refusal) = strict::check(head.bytes()) {
+                    self.refuse(refusal);
+                    return Ok(0);
                 }
+                if begun {
+                    self.ready.extend_from_slice(head.bytes());
+                }
+                self.reading = match head.request_framing() {
+                    Framing::Chunked => Reading::RequestChunks(Body::of_request(http1::Framing::Chunked)),
+                    Framing::Length(length) => {
+                        Reading::RequestBody(length, head.may_change_protocol())
+                    }
+                    Framing::Unknown => Reading::Unknown(false),
+                };
+                self.wire.slots.lock().head = Some(head);
+                let body = self.follow(&new[used..])?;
+                if begun {
+                    self.ready.extend_from_slice(&new[used..used + body]);
+                    return Ok(0);
+                }
+                Ok(used + body)
             }
-            Reading::RequestBody(left) => {
+            Reading::RequestBody(left, open) => {
                 let used = usize::try_from(left).map_or(new.len(), |left| left.min(new.len()));
                 let left = left - used as u64;
-                self.reading = match left {
-                    0 => Reading::RequestHead,
-                    _ => Reading::RequestBody(left),
+                self.reading = match (left, open) {
+                    (0, false) => Reading::RequestHead,
+                    (0, true) => Reading::Unknown(used < new.len()),
+                    _ => Reading::RequestBody(left, open),
                 };
+                if left == 0 && open {
+                    return Ok(new.len());
+                }
                 self.stash.extend_from_slice(&new[used..]);
-                used
+                Ok(used)
             }
-            Reading::Request | Reading::Answer => new.len(),
+            Reading::RequestChunks(mut body) => {
+                let taken = body.follow(new);
+                let taken = taken.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+                self.reading = match body.is_whole() {
+                    true => Reading::RequestHead,
+                    false => Reading::RequestChunks(body),
+                };
+                self.stash.extend_from_slice(&new[taken.bytes..]);
+                Ok(taken.bytes)
+            }
+            Reading::Unknown(any) => {
+                self.reading = Reading::Unknown(any || !new.is_empty());
+                Ok(new.len())
+            }
+            Reading::Answer => Ok(new.len()),
+            Reading::Refused => Ok(0),
             Reading::AnswerHead => {
                 let mut from = 0;
                 while let Some((used, head)) = self.scanner.feed(&new[from..]) {
@@ -232,27 +291,53 @@ impl<S> Socket<S> {
                         break;
                     }
                 }
-                new.len()
+                Ok(new.len())
             }
         }
+    }
+
+    /// Hyper is shown a request that stands for the refused one, in its turn; the connection is
+    /// closed behind its answer.
+    fn refuse(&mut self, refusal: Refusal) {
+        self.wire.slots.lock().refusal = Some(refusal);
+        self.reading = Reading::Refused;
+        self.ready = STAND_IN.to_vec();
+        self.stash = Vec::new();
+        self.scanner = Scanner::default();
+        self.slow = None;
     }
 
     fn is_following(&mut self) -> bool {
         if self.wire.has(HEAD) {
             self.wire.clear(HEAD);
             self.reading = match self.reading {
-                Reading::Request => Reading::RequestHead,
-                Reading::Answer => Reading::AnswerHead,
+                // What came of it is with hyper, so where the next head begins cannot be told.
+                Reading::Unknown(true) => Reading::Answer,
+                Reading::Unknown(false) => Reading::RequestHead,
+                Reading::Answer if !self.wire.has(KEEP) => Reading::AnswerHead,
                 reading => reading,
             };
         }
-        !matches!(self.reading, Reading::Request | Reading::Answer)
+        self.reading != Reading::Answer
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn stream(&mut self) -> Pin<&mut S> {
         Pin::new(self.stream.as_mut().expect("it is taken only when the socket is dropped"))
+    }
+
+    /// Whether a head that has begun takes too long; the request is then refused.
+    fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.reading != Reading::RequestHead || !self.scanner.has_begun() {
+            return false;
+        }
+        let slow = self.slow.get_or_insert_with(|| Box::pin(tokio::time::sleep(HEAD_TIME)));
+        if slow.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.refuse(Refusal::Slow(HEAD_TIME.as_secs()));
+        true
     }
 
     /// Writes what is left of the outbox.
@@ -338,28 +423,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let following = this.is_following();
         let start = buf.filled().len();
-        if this.stash.is_empty() {
-            ready!(this.stream().poll_read(cx, buf))?;
-        } else {
-            let count = this.stash.len().min(buf.remaining());
-            buf.put_slice(&this.stash[..count]);
-            this.stash.drain(..count);
-        }
-        if following && buf.filled().len() > start {
-            let keep = if this.stash.is_empty() {
-                this.follow(&buf.filled()[start..])
+        loop {
+            if !this.ready.is_empty() {
+                put(&mut this.ready, buf);
+                return Poll::Ready(Ok(()));
+            }
+            if this.reading == Reading::Refused {
+                return Poll::Pending;
+            }
+            let following = this.is_following();
+            let later = if this.stash.is_empty() {
+                match this.stream().poll_read(cx, buf)? {
+                    Poll::Ready(()) => Vec::new(),
+                    Poll::Pending if this.is_too_slow(cx) => continue,
+                    Poll::Pending => return Poll::Pending,
+                }
             } else {
-                // What was not taken yet stands behind what follows puts back.
-                let later = std::mem::take(&mut this.stash);
-                let keep = this.follow(&buf.filled()[start..]);
-                this.stash.extend_from_slice(&later);
-                keep
+                put(&mut this.stash, buf);
+                std::mem::take(&mut this.stash)
             };
+            if buf.filled().len() == start {
+                return Poll::Ready(Ok(()));
+            }
+            if !following {
+                // What is stashed now is for hyper, too.
+                this.stash = later;
+                return Poll::Ready(Ok(()));
+            }
+            let keep = this.follow(&buf.filled()[start..])?;
+            // What was not taken yet stands behind what was put back.
+            this.stash.extend_from_slice(&later);
             buf.set_filled(start + keep);
+            if keep > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Ok(()))
+    }
+}
+
+/// Moves as much as there is room for.
+fn put(from: &mut Vec<u8>, buf: &mut ReadBuf<'_>) {
+    let count = from.len().min(buf.remaining());
+    buf.put_slice(&from[..count]);
+    from.drain(..count);
+    if from.is_empty() {
+        *from = Vec::new();
     }
 }
 

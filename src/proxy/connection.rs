@@ -153,6 +153,10 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         // Now, not when the future is polled: by then hyper may have read the next head.
         let head = exchanges.wire.take_head();
+        if let Some(refusal) = exchanges.wire.take_refusal() {
+            let answer = reverse::refused(&exchanges, reverse::malformed(refusal));
+            return Either::Left(std::future::ready(Ok(answer)));
+        }
         let visit = route.visit().filter(|_| request.method() == Method::CONNECT).cloned();
         let connection = match &fixed {
             Some(connection) => Ok(Arc::clone(connection)),
@@ -161,7 +165,7 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
             }),
         };
         let line = Arc::clone(&exchanges);
-        async move {
+        Either::Right(async move {
             if let Some(visit) = visit {
                 return Box::pin(forward::connect(visit, line, request)).await;
             }
@@ -171,7 +175,7 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
                 }
                 Err(unknown) => Ok(reverse::refused(&line, unknown)),
             }
-        }
+        })
     });
     let served = http1::Builder::new()
         .auto_date_header(false)
