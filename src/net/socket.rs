@@ -237,7 +237,9 @@ impl<S> Socket<S> {
                     self.ready.extend_from_slice(head.bytes());
                 }
                 self.reading = match head.request_framing() {
-                    Framing::Chunked => Reading::RequestChunks(Body::of_request(http1::Framing::Chunked)),
+                    Framing::Chunked => {
+                        Reading::RequestChunks(Body::of_request(http1::Framing::Chunked))
+                    }
                     Framing::Length(length) => {
                         Reading::RequestBody(length, head.may_change_protocol())
                     }
