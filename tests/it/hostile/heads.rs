@@ -91,6 +91,10 @@ async fn each_is_refused_with_a_reason_and_none_is_forwarded() {
     for entrance in &scene.entrances {
         for (name, request, status) in corpus() {
             let at = format!("{name} at {}", entrance.name);
+            if name == "a tab in the line" && entrance.name.starts_with("tunnel") {
+                // No HTTP at all: in a tunnel it goes where it was meant to go.
+                continue;
+            }
             let mut peer = entrance.open().await;
             // A server that refuses early may close before all is sent.
             let _ =
@@ -100,14 +104,8 @@ async fn each_is_refused_with_a_reason_and_none_is_forwarded() {
             assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{at}: {got}");
             assert!(got.contains("brownout: the request is refused: "), "{at}: {got}");
             assert!(got.to_lowercase().contains("connection: close"), "{at}: {got}");
-            assert_eq!(
-                got.matches("HTTP/1.1").count()
-                    - got.matches("`METHOD TARGET HTTP/1.1`").count()
-                    - got.matches("HTTP/1.0 and HTTP/1.1").count()
-                    - got.matches("in HTTP/1.1").count(),
-                1,
-                "{at}: {got}"
-            );
+            let answers = got.matches("HTTP/1.1 4").count() + got.matches("HTTP/1.1 5").count();
+            assert_eq!(answers, 1, "{at}: {got}");
         }
         scene.serves(entrance).await;
     }
