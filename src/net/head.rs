@@ -55,6 +55,7 @@ impl Special {
 /// How the bytes behind a head are framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Framing {
+    Chunked,
     /// This many bytes; 0 without a body.
     Length(u64),
     /// Only the parser of the body knows.
@@ -145,6 +146,11 @@ impl RawHead {
         trim_end(&self.bytes[..memchr(b'\n', &self.bytes).unwrap_or(self.bytes.len())])
     }
 
+    /// All of it, with the blank line.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many bytes it has.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -161,12 +167,18 @@ impl RawHead {
         line.len() > 11 && line[9] == b'1' && &line[9..12] != b"101"
     }
 
+    /// Whether what follows the request may be no HTTP.
+    pub(super) fn may_change_protocol(&self) -> bool {
+        self.has(Special::Upgrade) || self.bytes.starts_with(b"CONNECT ")
+    }
+
     /// How the body of a request with this head is framed.
     pub(super) fn request_framing(&self) -> Framing {
-        // What follows a CONNECT is no HTTP.
-        let tunnel = self.bytes.starts_with(b"CONNECT ");
-        if tunnel || self.has(Special::TransferEncoding) || self.has(Special::Upgrade) {
-            return Framing::Unknown;
+        if self.has(Special::TransferEncoding) {
+            return match self.may_change_protocol() {
+                true => Framing::Unknown,
+                false => Framing::Chunked,
+            };
         }
         if !self.has(Special::ContentLength) {
             return Framing::Length(0);
@@ -244,6 +256,16 @@ enum Line {
 }
 
 impl Scanner {
+    /// Whether a head has begun and not ended.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// What there is of the head.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Looks through new bytes; at the end of the head, says how many of them belong to it.
     pub(super) fn feed(&mut self, new: &[u8]) -> Option<(usize, RawHead)> {
         let mut at = 0;
@@ -406,7 +428,7 @@ mod tests {
         let with = |line: &str| scan(format!("P / HTTP/1.1\r\n{line}\r\n\r\n").as_bytes());
         assert_eq!(with("Content-LENGTH:  12").request_framing(), Framing::Length(12));
         assert_eq!(with("content-length: x").request_framing(), Framing::Unknown);
-        assert_eq!(with("Transfer-Encoding: chunked").request_framing(), Framing::Unknown);
+        assert_eq!(with("Transfer-Encoding: chunked").request_framing(), Framing::Chunked);
         assert!(scan(b"HTTP/1.1 100 Continue\r\n\r\n").is_interim());
         assert!(!scan(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").is_interim());
         assert!(!scan(b"HTTP/1.1 200\r\n\r\n").is_interim());

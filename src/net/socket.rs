@@ -1,6 +1,8 @@
 //! The socket below hyper: it keeps each head as it was read, writes heads as they are to be, and
 //! gives the stream back when hyper is done with it. It never changes a body.
 
+mod inbound;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,9 +11,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::head::{Framing, Lines, MARK_NAME, Patch, RawHead, Scanner, mark_value};
+use self::inbound::Reading;
+use super::head::{Lines, MARK_NAME, Patch, RawHead, Scanner, mark_value};
+use crate::wire::strict::Refusal;
 
 /// A head is to be written in place of hyper's.
 const PATCH: u8 = 1;
@@ -42,11 +46,12 @@ struct Slots<S> {
     patch: Option<Patch>,
     flushed: Option<Waker>,
     stream: Option<S>,
+    refusal: Option<Refusal>,
 }
 
 impl<S> Default for Wire<S> {
     fn default() -> Self {
-        let slots = Slots { head: None, patch: None, flushed: None, stream: None };
+        let slots = Slots { head: None, patch: None, flushed: None, stream: None, refusal: None };
         Self { bits: Bits::default(), slots: Mutex::new(slots) }
     }
 }
@@ -55,6 +60,12 @@ impl<S> Wire<S> {
     /// The head that was read last, once.
     pub fn take_head(&self) -> Option<RawHead> {
         self.slots.lock().head.take()
+    }
+
+    /// Why the request that hyper shows now stands for one that is refused, once. Nothing more is
+    /// read from the connection.
+    pub fn take_refusal(&self) -> Option<Refusal> {
+        self.slots.lock().refusal.take()
     }
 
     /// Says that the next bytes read begin a head (behind a body whose end only hyper sees).
@@ -145,23 +156,13 @@ pub struct Socket<S> {
     scanner: Scanner,
     /// Bytes read that hyper must not see yet: they begin the next head.
     stash: Vec<u8>,
+    /// Bytes that were followed and that hyper has not asked for yet.
+    ready: Vec<u8>,
+    /// Runs while a head has begun and is not complete.
+    slow: Option<Pin<Box<tokio::time::Sleep>>>,
     /// A head on its way out, and how much of it is written.
     outbox: Vec<u8>,
     written: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reading {
-    /// A request's head, or what comes before it.
-    RequestHead,
-    /// So many bytes of a request's body are still to come.
-    RequestBody(u64),
-    /// A request whose end is not known here.
-    Request,
-    /// An answer's head.
-    AnswerHead,
-    /// An answer's body, or nothing is expected.
-    Answer,
 }
 
 impl<S> Socket<S> {
@@ -184,69 +185,12 @@ impl<S> Socket<S> {
             reading,
             scanner: Scanner::default(),
             stash: Vec::new(),
+            ready: Vec::new(),
+            slow: None,
             outbox: Vec::new(),
             written: 0,
         };
         (socket, wire)
-    }
-
-    /// Follows the messages through the bytes that were read; what belongs to a later message
-    /// stays in the stash. Gives back how many bytes hyper may see.
-    fn follow(&mut self, new: &[u8]) -> usize {
-        match self.reading {
-            Reading::RequestHead => {
-                let Some((used, head)) = self.scanner.feed(new) else {
-                    return new.len();
-                };
-                let framing = head.request_framing();
-                self.wire.slots.lock().head = Some(head);
-                match framing {
-                    Framing::Unknown => {
-                        self.reading = Reading::Request;
-                        new.len()
-                    }
-                    Framing::Length(length) => {
-                        self.reading = Reading::RequestBody(length);
-                        used + self.follow(&new[used..])
-                    }
-                }
-            }
-            Reading::RequestBody(left) => {
-                let used = usize::try_from(left).map_or(new.len(), |left| left.min(new.len()));
-                let left = left - used as u64;
-                self.reading = match left {
-                    0 => Reading::RequestHead,
-                    _ => Reading::RequestBody(left),
-                };
-                self.stash.extend_from_slice(&new[used..]);
-                used
-            }
-            Reading::Request | Reading::Answer => new.len(),
-            Reading::AnswerHead => {
-                let mut from = 0;
-                while let Some((used, head)) = self.scanner.feed(&new[from..]) {
-                    from += used;
-                    if !head.is_interim() {
-                        self.wire.slots.lock().head = Some(head);
-                        self.reading = Reading::Answer;
-                        break;
-                    }
-                }
-                new.len()
-            }
-        }
-    }
-
-    fn is_following(&mut self) -> bool {
-        if self.wire.has(HEAD) {
-            self.wire.clear(HEAD);
-            self.reading = match self.reading {
-                Reading::Request => Reading::RequestHead,
-                Reading::Answer => Reading::AnswerHead,
-                reading => reading,
-            };
-        }
-        !matches!(self.reading, Reading::Request | Reading::Answer)
     }
 }
 
@@ -328,38 +272,6 @@ impl<S> Drop for Socket<S> {
         if self.wire.has(KEEP) {
             self.wire.slots.lock().stream = self.stream.take();
         }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let following = this.is_following();
-        let start = buf.filled().len();
-        if this.stash.is_empty() {
-            ready!(this.stream().poll_read(cx, buf))?;
-        } else {
-            let count = this.stash.len().min(buf.remaining());
-            buf.put_slice(&this.stash[..count]);
-            this.stash.drain(..count);
-        }
-        if following && buf.filled().len() > start {
-            let keep = if this.stash.is_empty() {
-                this.follow(&buf.filled()[start..])
-            } else {
-                // What was not taken yet stands behind what follows puts back.
-                let later = std::mem::take(&mut this.stash);
-                let keep = this.follow(&buf.filled()[start..]);
-                this.stash.extend_from_slice(&later);
-                keep
-            };
-            buf.set_filled(start + keep);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,10 @@ use crate::net::{Clock, Pool, Socket, Stream, Wire};
 
 /// RST_STREAM: nobody waits for the stream any more.
 const CANCEL: u32 = 8;
+
+/// A kept connection on which nothing is asked for so long is closed. Providers close theirs after
+/// seconds to a quarter of an hour; whoever closes first risks that a request is on its way.
+const IDLE: Duration = Duration::from_secs(15 * 60);
 
 /// A dependency as its connections see it.
 #[derive(Debug)]
@@ -153,6 +158,7 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         // Now, not when the future is polled: by then hyper may have read the next head.
         let head = exchanges.wire.take_head();
+        let refusal = exchanges.wire.take_refusal();
         let visit = route.visit().filter(|_| request.method() == Method::CONNECT).cloned();
         let connection = match &fixed {
             Some(connection) => Ok(Arc::clone(connection)),
@@ -162,6 +168,9 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
         };
         let line = Arc::clone(&exchanges);
         async move {
+            if let Some(refusal) = refusal {
+                return Ok(reverse::refused(&line, reverse::malformed(refusal)));
+            }
             if let Some(visit) = visit {
                 return Box::pin(forward::connect(visit, line, request)).await;
             }
@@ -175,6 +184,8 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
     });
     let served = http1::Builder::new()
         .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     {

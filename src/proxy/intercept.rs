@@ -92,7 +92,10 @@ pub(super) async fn serve(stream: Stream, meant: Meant, secure: Option<&Secure>)
     };
     let plain = match (first, secure) {
         (First::Http, _) => stream,
-        (First::Tls, Some(secure)) => Box::pin(secured(stream, &meant, secure)).await?,
+        (First::Tls, Some(secure)) => tokio::select! {
+            secured = Box::pin(secured(stream, &meant, secure)) => secured?,
+            () = drain.cancelled() => return None,
+        },
         (First::Tls, None) | (First::Other, _) => return Some(stream),
     };
     Box::pin(entrance::http(plain, meant.route())).await;

@@ -20,6 +20,7 @@ use crate::dialect;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
 use crate::net::{self, Lines, RawHead, pool};
+use crate::wire::strict::Refusal;
 
 /// What becomes of an exchange: an answer, or the end of its connection.
 pub(super) type Outcome = Result<Response<AnswerBody>, Killed>;
@@ -264,6 +265,12 @@ fn spoken(line: &Line, answer: dialect::Answer) -> dialect::Answer {
     if line.is_grpc() { dialect::grpc::answer(answer) } else { answer }
 }
 
+/// What an app is told whose request cannot be read in one way alone.
+pub(super) fn malformed(refusal: Refusal) -> dialect::Answer {
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    told(status, format!("brownout: the request is refused: {refusal}\n"))
+}
+
 /// What an app is told whose request is for no dependency.
 pub(super) fn refused(line: &Line, answer: dialect::Answer) -> Response<AnswerBody> {
     let answer = spoken(line, answer);
@@ -311,9 +318,13 @@ fn written(
 
 /// The upstream gave no answer: the app is told why, or sees its own connection end in the same way.
 pub(super) fn failed(connection: &Connection, error: &net::Error, mut books: Books) -> Outcome {
-    if let net::Error::Request { .. } = error {
-        // The app broke off its own request.
-        return Err(connection.give_up());
+    if let net::Error::Request { reason, .. } = error {
+        // A stream that the app broke off; in HTTP/1.1, chunks that make no sense.
+        if connection.line.is_http2() {
+            return Err(connection.give_up());
+        }
+        let text = format!("brownout: the request is refused: {reason}\n");
+        return Ok(made(connection, told(StatusCode::BAD_REQUEST, text), &[], books));
     }
     books.ended(CallEnd::UpstreamFailed);
     let has_status = connection.status_of(error).is_some();

@@ -9,6 +9,7 @@ mod driver;
 mod experiment_file;
 mod faults;
 mod floors;
+mod hostile;
 mod http2;
 mod mistakes;
 mod profiles;
