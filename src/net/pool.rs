@@ -288,7 +288,8 @@ impl Interim {
         Self(Arc::new(told))
     }
 
-    fn tell(&self, head: Response<()>) {
+    /// Hands it an interim answer.
+    pub fn tell(&self, head: Response<()>) {
         (self.0)(head);
     }
 }

@@ -21,6 +21,7 @@ use crate::engine::identify::Identify;
 use crate::engine::{Engine, Gate};
 use crate::fault::Ending;
 use crate::measure::Recorder;
+use crate::net::pool::Interim;
 use crate::net::{Clock, Pool, Socket, Stream, Wire};
 
 /// RST_STREAM: nobody waits for the stream any more.
@@ -124,6 +125,14 @@ impl Line {
     /// Whether it is a gRPC call.
     pub(super) fn is_grpc(&self) -> bool {
         self.stream.as_ref().is_some_and(http2::Line::is_grpc)
+    }
+
+    /// Where the app is told of interim answers, in HTTP/2.
+    pub(super) fn interim(&self) -> Option<Interim> {
+        let told = self.stream.as_ref()?.interim().clone();
+        Some(Interim::new(move |head| {
+            let _ = told.send(head);
+        }))
     }
 
     /// Whether a fault has ended the connection under this stream.

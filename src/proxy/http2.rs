@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::{Request, Response};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -49,12 +49,19 @@ pub(super) struct Line {
     broken: Arc<AtomicBool>,
     /// It is a gRPC call.
     grpc: bool,
+    /// To its task: interim answers of the upstream.
+    interim: mpsc::UnboundedSender<Response<()>>,
 }
 
 impl Line {
     /// Whether a fault has ended the connection under this stream.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Where interim answers of the upstream go.
+    pub(super) fn interim(&self) -> &mpsc::UnboundedSender<Response<()>> {
+        &self.interim
     }
 
     /// Whether it is a gRPC call.

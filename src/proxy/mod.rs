@@ -9,6 +9,8 @@ mod entrance;
 mod forward;
 mod headers;
 mod http2;
+#[cfg(test)]
+mod http2_tests;
 mod intercept;
 mod listen;
 mod pump;

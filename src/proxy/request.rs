@@ -158,9 +158,13 @@ impl RequestBody {
         if waits {
             let asked = Arc::<Asked>::default();
             let told = Arc::clone(&asked);
+            let others = request.extensions_mut().remove::<Interim>();
             request.extensions_mut().insert(Interim::new(move |answer| {
                 if answer.status() == http::StatusCode::CONTINUE {
                     told.tell();
+                }
+                if let Some(others) = &others {
+                    others.tell(answer);
                 }
             }));
             let gate = Gate { asked, unasked: clock.sleep(UNASKED) };

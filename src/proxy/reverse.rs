@@ -126,6 +126,9 @@ impl Passing {
             Err(error) => return (sent, Err(error)),
         };
         let mut request = Request::from_parts(self.parts, self.body);
+        if let Some(interim) = sent.books.connection().line.interim() {
+            request.extensions_mut().insert(interim);
+        }
         if expects && !sent.old_client {
             RequestBody::wait_to_be_asked(&mut request, &*dependency.clock);
         }

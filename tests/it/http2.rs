@@ -5,4 +5,5 @@ mod faults;
 mod hostile;
 mod kit;
 mod passing;
+mod secure;
 mod upstream;

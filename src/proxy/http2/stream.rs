@@ -10,6 +10,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, header};
 use http_body::Body as _;
+use tokio::sync::mpsc;
 
 use super::super::answer::AnswerBody;
 use super::super::connection::{Connection, Killed, Line};
@@ -46,7 +47,9 @@ pub(super) async fn serve(
         let body = Incoming::of_stream(body, &head.headers);
         (Request::from_parts(head, ()), body)
     };
-    let stream = super::Line { broken: Arc::clone(&session.broken), grpc: is_grpc(&request) };
+    let (interim, mut told) = mpsc::unbounded_channel();
+    let stream =
+        super::Line { interim, broken: Arc::clone(&session.broken), grpc: is_grpc(&request) };
     let line = Arc::new(Line::of_stream(stream, Arc::clone(&session.wire)));
     let bodyless = request.method() == Method::HEAD;
     let outcome = match session.route.find(&mut request) {
@@ -56,7 +59,13 @@ pub(super) async fn serve(
             let mut exchange = pin!(reverse::exchange(connection, request.map(|()| body), None));
             poll_fn(|cx| match exchange.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending => respond.poll_reset(cx).map(|_| None),
+                Poll::Pending => {
+                    while let Poll::Ready(Some(mut head)) = told.poll_recv(cx) {
+                        super::head::answer(head.headers_mut());
+                        let _ = respond.send_informational(head);
+                    }
+                    respond.poll_reset(cx).map(|_| None)
+                }
             })
             .await
         }

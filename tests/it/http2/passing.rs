@@ -353,6 +353,33 @@ async fn a_slow_upstream_slows_the_app() {
 }
 
 #[tokio::test]
+async fn interim_answers_arrive_before_the_answer() {
+    let upstream = Upstream::start(|(request, mut respond)| async move {
+        assert_eq!(request.headers()["expect"], "100-continue");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let go_on = Response::builder().status(100).body(()).unwrap();
+        respond.send_informational(go_on).unwrap();
+        let (bytes, _) = read(request.into_body()).await.unwrap();
+        let hint = Response::builder().status(103).header("link", "</a>").body(()).unwrap();
+        respond.send_informational(hint).unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut out = respond.send_response(Response::new(()), false).unwrap();
+        out.send_data(Bytes::from(bytes), true).unwrap();
+    })
+    .await;
+    let bench = Bench::passing(upstream.address).await;
+    let app = App::connect(bench.address).await;
+    let request = Request::post("http://a/").header("expect", "100-continue").body(()).unwrap();
+    let (mut answer, mut out) = app.begin(request).await;
+    let told = soon(poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!(told.status(), 100);
+    out.send_data(Bytes::from_static(b"now"), true).unwrap();
+    let told = soon(poll_fn(|cx| answer.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!((told.status().as_u16(), &told.headers()["link"]), (103, &"</a>".parse().unwrap()));
+    assert_eq!(read(soon(answer).await.unwrap().into_body()).await.unwrap().0, b"now");
+}
+
+#[tokio::test]
 async fn http1_and_http2_share_a_port() {
     let one = kit::Upstream::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let bench = Bench::speaking(one.address, HttpVersion::Http1).await;
