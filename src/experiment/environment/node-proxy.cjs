@@ -62,7 +62,7 @@
       method: 'CONNECT',
       path: place,
       headers: { host: place },
-      agent: new http.Agent({ keepAlive: false }),
+      // No agent: it would come back here.
       createConnection: (to) => net.connect({ host: to.host, port: to.port }),
     });
     call.once('error', (error) => over(error));
@@ -81,9 +81,8 @@
   for (const [module, secure] of [[http, false], [https, true]]) {
     const { Agent } = module;
     const usual = Agent.prototype.createConnection;
-    const inside = new WeakSet();
     Agent.prototype.createConnection = function createConnection(options, done) {
-      if (!done || options.socketPath || inside.has(options)) return usual.call(this, options, done);
+      if (!done || options.socketPath) return usual.call(this, options, done);
       through(options, secure, done);
       return undefined;
     };
