@@ -94,6 +94,7 @@ fn dependency(one: &Dependency) -> String {
     let tls = match &one.tls {
         None => String::new(),
         Some(ListenTls::Minted) => " (TLS, a certificate made here)".into(),
+        Some(ListenTls::Passes) => " (TLS passes)".into(),
         Some(ListenTls::Files(pair)) => format!(" (TLS, {})", file_name(&pair.cert)),
     };
     let listen = match one.listen {

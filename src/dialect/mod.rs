@@ -8,8 +8,12 @@ mod class;
 pub mod grpc;
 mod openai;
 mod plain;
+mod postgres;
 mod qdrant;
+mod redis;
+mod session;
 mod store;
+mod tcp;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -17,6 +21,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
+pub use self::tcp::OPAQUE;
+pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of a kind of dependency.
@@ -27,6 +33,25 @@ pub trait Dialect: Debug + Send + Sync {
     /// What an upstream of this kind may begin with, the usual form first.
     fn schemes(&self) -> &'static [Scheme] {
         HTTP
+    }
+
+    /// Follows a raw connection on both sides; `tls_passes` when the app's TLS is not ours. None for
+    /// HTTP, and for bytes that mean nothing to us.
+    fn session(&self, _tls_passes: bool) -> Option<Box<dyn Session>> {
+        None
+    }
+
+    /// Whether raw connections carry requests that `session` can tell apart.
+    fn has_session(&self) -> bool {
+        false
+    }
+
+    /// When a dependency of this kind can say this failure.
+    fn moment(&self, failure: &Failure<'_>) -> Moment {
+        match failure.class {
+            Some(class) if STORE_CLASSES.contains(&class) => Moment::Never,
+            _ => Moment::Asking,
+        }
     }
 
     /// What a request asks for. `body` may be a prefix of the real one, and is empty when no armed
@@ -92,6 +117,18 @@ pub fn speaks_http(dialect: &dyn Dialect) -> bool {
     dialect.schemes().iter().any(|scheme| scheme.name == "http")
 }
 
+/// When a dependency can say a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// In answer to a request.
+    Asking,
+    Both,
+    /// When a connection begins.
+    Connecting,
+    /// It has no words for it.
+    Never,
+}
+
 /// What an event or a whole answer says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
@@ -116,11 +153,15 @@ pub struct Failure<'a> {
     pub status: Option<StatusCode>,
     /// The class in the provider's words, such as `rate_limit`, `overloaded`, `quota`, `auth`.
     pub class: Option<&'a str>,
+    /// The provider's own code: an SQLSTATE, the first word of a Redis error.
+    pub code: Option<&'a str>,
     pub model: Option<&'a str>,
     pub retry_after: Option<Duration>,
     pub message: Option<&'a str>,
     /// Set when a rate limit answered: its numbers go into the message.
     pub quota: Option<Quota>,
+    /// It is said when a connection begins, not in answer to a request.
+    pub connecting: bool,
     /// 64 seeded bits for ids (`x-request-id`).
     pub id: u64,
 }
@@ -169,16 +210,37 @@ pub const FAILURE_CLASSES: &[&str] = &[
     "unavailable",
 ];
 
+/// Classes of failure that stores over raw connections (PostgreSQL, Redis) have besides.
+pub const STORE_CLASSES: &[&str] = &[
+    "busy",
+    "deadlock",
+    "disk_full",
+    "loading",
+    "lock_timeout",
+    "moved",
+    "oom",
+    "readonly",
+    "serialization",
+    "shutdown",
+    "too_many_connections",
+];
+
 /// The kinds of dependency that `kind:` names.
 pub const KINDS: &[&str] =
-    &["azure-openai", "grpc", "http", "milvus", "openai", "pinecone", "qdrant", "weaviate"];
+    &[
+        "azure-openai", "grpc", "http", "milvus", "openai", "pinecone", "postgres", "qdrant", "redis",
+        "tcp", "weaviate",
+    ];
 
 /// The dialect of a kind, None when there is no such kind.
 pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
     match kind {
         "azure-openai" => Some(&azure::AzureOpenAi),
         "openai" => Some(&openai::OpenAi),
+        "postgres" => Some(&postgres::Postgres),
         "qdrant" => Some(&qdrant::Qdrant),
+        "redis" => Some(&redis::Redis),
+        "tcp" => Some(&tcp::Tcp),
         "grpc" => Some(&grpc::ANY),
         "http" => Some(&plain::Plain),
         "milvus" => Some(&store::MILVUS),

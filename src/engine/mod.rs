@@ -242,6 +242,34 @@ impl Engine {
         }
     }
 
+    /// A request of a protocol over a raw connection as faults see it, and counts its key. `path` says
+    /// what it does (`/select`), `hash` what it asks.
+    pub fn asked(
+        &self,
+        dependency: &Arc<str>,
+        path: &str,
+        facts: Facts,
+        hash: u64,
+        body_len: usize,
+    ) -> Exchange {
+        let key = ExchangeKey::of(&http::Method::POST, path, &hash.to_be_bytes());
+        Exchange {
+            dependency: Arc::clone(dependency),
+            level: Level::Request,
+            transport: Transport::Tcp,
+            key,
+            ordinal: self.ordinal(dependency, key),
+            method: http::Method::POST,
+            uri: path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
+            headers: http::HeaderMap::new(),
+            facts,
+            body_len,
+            user: None,
+            session: None,
+            api_key: None,
+        }
+    }
+
     /// Decides for one exchange.
     pub fn decide(
         &self,
@@ -249,11 +277,31 @@ impl Engine {
         exchange: &Exchange,
         dialect: &'static dyn Dialect,
     ) -> Decision {
+        self.decide_on(at, exchange, dialect, false)
+    }
+
+    /// Decides anew for a connection that has been there, since something else is armed now.
+    pub fn decide_anew(
+        &self,
+        at: Duration,
+        exchange: &Exchange,
+        dialect: &'static dyn Dialect,
+    ) -> Decision {
+        self.decide_on(at, exchange, dialect, true)
+    }
+
+    fn decide_on(
+        &self,
+        at: Duration,
+        exchange: &Exchange,
+        dialect: &'static dyn Dialect,
+        live: bool,
+    ) -> Decision {
         let place = self.gate(&exchange.dependency).0;
         let snapshot = self.0.snapshot.load();
         let mut considered: Vec<Considered> = snapshot
             .armed_for(place)
-            .filter(|armed| !armed.is_over(at) && armed.acts_on(exchange.level))
+            .filter(|armed| !armed.is_over(at) && armed.acts_within(exchange.level, live, dialect))
             .map(|armed| armed.consider(at, exchange))
             .collect();
         if considered.is_empty() {
@@ -270,7 +318,9 @@ impl Engine {
             }
             let rule = Arc::clone(&one.rule);
             let dice = rule.exchange_dice(exchange);
-            let acting = |(_, fault): &&(_, Box<dyn Fault>)| fault.acts_on(exchange.level);
+            let acting = |(_, fault): &&(_, Box<dyn Fault>)| {
+                snapshot::acts_within(fault.as_ref(), exchange.level, live, dialect)
+            };
             for (key, fault) in rule.rule.effects.iter().filter(acting) {
                 let mut draw = Draw::new(dice.fork(key));
                 let mut arming = fault::Arming { at, exchange, dialect, draw: &mut draw };

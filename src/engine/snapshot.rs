@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Arming, Demand, Loaded};
+use crate::dialect::Dialect;
 use crate::exchange::Level;
+use crate::fault::{Fault, Within};
 use crate::units::Ramp;
 
 /// The armed state at one time.
@@ -119,6 +121,12 @@ impl Armed {
         self.rule.rule.effects.iter().any(|(_, fault)| fault.acts_on(level))
     }
 
+    /// The same, where it also counts what the connection carries.
+    pub(super) fn acts_within(&self, level: Level, live: bool, dialect: &dyn Dialect) -> bool {
+        let mut effects = self.rule.rule.effects.iter();
+        effects.any(|(_, fault)| acts_within(fault.as_ref(), level, live, dialect))
+    }
+
     fn percent(&self) -> Ramp {
         self.arming.percent.unwrap_or(self.rule.rule.percent)
     }
@@ -149,4 +157,22 @@ impl Armed {
             && rule.sticky.is_none()
             && percent.from.min(percent.to) >= 100.0
     }
+}
+
+/// Whether a fault acts on exchanges of this level. A protocol over a raw connection has several: the
+/// connection's start, its bytes while it lasts (`live`), and the requests that it carries.
+pub(super) fn acts_within(
+    fault: &dyn Fault,
+    level: Level,
+    live: bool,
+    dialect: &dyn Dialect,
+) -> bool {
+    let here = || match (level, fault.within(dialect)) {
+        (Level::Connection, Within::Connection) => true,
+        (Level::Connection, Within::Start | Within::StartAndRequests) => !live,
+        (Level::Request, Within::Requests | Within::StartAndRequests) => true,
+        (Level::Handshake, _) => true,
+        _ => false,
+    };
+    fault.acts_on(level) && (!dialect.has_session() || here())
 }

@@ -109,11 +109,23 @@ impl Chain {
 
     /// Tells all effects that the body has ended; what one still sends passes those behind it.
     pub fn on_end(&mut self, at: Duration) -> Vec<Order> {
+        self.end(Way::Down, at)
+    }
+
+    /// Tells all effects that the app sends no more.
+    pub fn on_upload_end(&mut self, at: Duration) -> Vec<Order> {
+        self.end(Way::Up, at)
+    }
+
+    fn end(&mut self, way: Way, at: Duration) -> Vec<Order> {
         let mut orders = Vec::new();
         for index in 0..self.links.len() {
             let now = at + held(&orders);
-            let sent = self.links[index].ask(|effect, out| effect.on_end(now, out));
-            orders.extend(self.run(Way::Down, index + 1, now, sent));
+            let sent = self.links[index].ask(|effect, out| match way {
+                Way::Down => effect.on_end(now, out),
+                Way::Up => effect.on_upload_end(now, out),
+            });
+            orders.extend(self.run(way, index + 1, now, sent));
             if ends(&orders) {
                 break;
             }

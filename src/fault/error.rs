@@ -12,9 +12,12 @@ use serde_json::{Map, Value};
 
 use super::lengths::Lengths;
 use super::place::{Follower, Found, unreadable};
-use super::{Arming, Effect, Ending, Fault, GrpcStatus, Impossible, Invalid, Orders, Place, Spec};
-use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, grpc};
-use crate::exchange::{Event, Grain, Item, Transport};
+use super::{
+    Arming, Effect, Ending, Fault, GrpcStatus, Impossible, Invalid, NO_REQUESTS, Orders, Place, Spec,
+    Within,
+};
+use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, grpc};
+use crate::exchange::{Event, Grain, Item, Level, Transport};
 use crate::units::Span;
 
 /// A failure instead of an answer, or in the middle of one.
@@ -25,9 +28,14 @@ pub struct Error {
     pub status: Option<u16>,
     /// The class of failure, put into the provider's own words: auth, bad_request, context_length,
     /// html (a gateway's page), not_found, overloaded, quota, rate_limit, server_error, slow_down,
-    /// timeout or unavailable. Default: what fits `status`.
+    /// timeout or unavailable; on postgres and redis also busy, deadlock, disk_full, loading,
+    /// lock_timeout, moved, oom, readonly, serialization, shutdown and too_many_connections. Default:
+    /// what fits `status`.
     #[serde(rename = "as")]
     pub class: Option<String>,
+    /// The SQLSTATE of a PostgreSQL error, five characters such as 57P03; its message is the server's own
+    /// where that is known.
+    pub sqlstate: Option<String>,
     /// The message in place of the provider's.
     pub message: Option<String>,
     /// A body in place of the provider's: text, or JSON.
@@ -52,15 +60,22 @@ impl Spec for Error {
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
         if let Some(class) = &self.class
-            && !FAILURE_CLASSES.contains(&class.as_str())
+            && !FAILURE_CLASSES.iter().chain(STORE_CLASSES).any(|known| known == class)
         {
-            let all = FAILURE_CLASSES.join(", ");
+            let all: Vec<&str> = FAILURE_CLASSES.iter().chain(STORE_CLASSES).copied().collect();
+            let all = all.join(", ");
             return Err(Invalid::new("as", format!("`{class}` is no class of failure; use {all}")));
         }
         if let Some(place) = self.after {
             return self.build_inside(place);
         }
-        let unsaid = self.status.is_none() && self.class.is_none() && self.body.is_none();
+        let said = [
+            self.status.is_some(),
+            self.class.is_some(),
+            self.body.is_some(),
+            self.sqlstate.is_some(),
+        ];
+        let unsaid = !said.contains(&true);
         if unsaid && self.grpc_status.is_none() {
             return Err(Invalid::new(
                 "",
@@ -70,6 +85,7 @@ impl Spec for Error {
         Ok(Box::new(Before {
             status: self.status.map(checked_status).transpose()?,
             class: self.class.clone(),
+            sqlstate: self.sqlstate.as_deref().map(checked_sqlstate).transpose()?,
             message: self.message.clone(),
             retry_after: self.retry_after.map(|span| span.0),
             body: self.body.clone().map(Body::from),
@@ -85,6 +101,7 @@ impl Error {
         let set = [
             ("status", self.status.is_some()),
             ("body", self.body.is_some()),
+            ("sqlstate", self.sqlstate.is_some()),
             ("headers", self.headers.is_some()),
             ("retry_after", self.retry_after.is_some()),
         ];
@@ -120,6 +137,16 @@ fn checked_status(status: u16) -> Result<StatusCode, Invalid> {
             format!("{status} is no status of a failure; write one from 400 to 599"),
         )),
     }
+}
+
+fn checked_sqlstate(code: &str) -> Result<String, Invalid> {
+    let code = code.trim();
+    let fits = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_uppercase();
+    if code.len() == 5 && code.bytes().all(fits) && !code.starts_with("00") {
+        return Ok(code.to_owned());
+    }
+    let reason = format!("`{code}` is no SQLSTATE of an error; write five digits and letters, such as \"57P03\"");
+    Err(Invalid::new("sqlstate", reason))
 }
 
 fn checked_headers(headers: Option<&Map<String, Value>>) -> Result<Vec<(String, String)>, Invalid> {
@@ -185,6 +212,7 @@ impl From<Value> for Body {
 struct Before {
     status: Option<StatusCode>,
     class: Option<String>,
+    sqlstate: Option<String>,
     message: Option<String>,
     retry_after: Option<Duration>,
     body: Option<Body>,
@@ -194,12 +222,48 @@ struct Before {
     grpc_only: bool,
 }
 
+impl Before {
+    fn failure<'a>(&'a self, model: Option<&'a str>, connecting: bool, id: u64) -> Failure<'a> {
+        Failure {
+            status: self.status,
+            class: self.class.as_deref(),
+            code: self.sqlstate.as_deref(),
+            model,
+            retry_after: self.retry_after,
+            message: self.message.as_deref(),
+            quota: None,
+            connecting,
+            id,
+        }
+    }
+}
+
 impl Fault for Before {
+    fn within(&self, dialect: &dyn Dialect) -> Within {
+        match dialect.moment(&self.failure(None, false, 0)) {
+            Moment::Asking | Moment::Never => Within::Requests,
+            Moment::Both => Within::StartAndRequests,
+            Moment::Connecting => Within::Start,
+        }
+    }
+
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         arming.before_answer()?;
         let called = arming.exchange.transport == Transport::Grpc;
         if self.grpc_only && !called {
             return Err(Impossible("the exchange is no gRPC call"));
+        }
+        let raw = arming.exchange.level == Level::Connection;
+        if raw && !arming.dialect.has_session() {
+            return Err(NO_REQUESTS);
+        }
+        let id = arming.draw.fork("id").bits();
+        let failure = self.failure(arming.exchange.facts.model.as_deref(), raw, id);
+        if arming.dialect.moment(&failure) == Moment::Never {
+            return Err(Impossible("this kind of dependency has no such error"));
+        }
+        if arming.dialect.has_session() && (self.body.is_some() || !self.headers.is_empty()) {
+            return Err(Impossible("a protocol over raw TCP has no bodies and headers; use `message`"));
         }
         let mut answer = match &self.body {
             Some(_) if self.class.is_none() => Answer {
@@ -211,15 +275,7 @@ impl Fault for Before {
                     .collect(),
                 body: Bytes::new(),
             },
-            _ => arming.dialect.failure(&Failure {
-                status: self.status,
-                class: self.class.as_deref(),
-                model: arming.exchange.facts.model.as_deref(),
-                retry_after: self.retry_after,
-                message: self.message.as_deref(),
-                quota: None,
-                id: arming.draw.fork("id").bits(),
-            }),
+            _ => arming.dialect.failure(&failure),
         };
         if let Some(body) = &self.body {
             answer.body = body.bytes.clone();
@@ -252,6 +308,10 @@ fn set_header(headers: &mut Vec<(String, String)>, name: &str, value: &str) {
 struct Answering(Answer);
 
 impl Effect for Answering {
+    fn on_connect(&mut self, _: Duration, out: &mut Orders) {
+        out.answer(self.0.clone());
+    }
+
     fn on_request(&mut self, _: Duration, _: &mut request::Parts, out: &mut Orders) {
         out.answer(self.0.clone());
     }
@@ -270,6 +330,9 @@ struct Inside {
 impl Fault for Inside {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         let dialect: &'static dyn Dialect = arming.dialect;
+        if arming.exchange.level == Level::Connection {
+            return Err(NO_REQUESTS);
+        }
         let event = match arming.exchange.transport {
             Transport::Grpc => Some(self.status.clone()),
             Transport::WebSocket => dialect.socket_error(&self.message),
@@ -395,6 +458,7 @@ mod tests {
             ("{}", "", "which error?"),
             ("{ status: 200 }", "status", "from 400 to 599"),
             ("{ as: overload }", "as", "use auth, bad_request"),
+            ("{ sqlstate: '57p3' }", "sqlstate", "such as \"57P03\""),
             ("{ status: 500, headers: { 'bad name': x } }", "headers", "no header name"),
             ("{ status: 500, headers: { a: [1] } }", "headers", "text or a number"),
             ("{ status: 500, headers: { Content-Length: 3 } }", "headers", "follows from the body"),

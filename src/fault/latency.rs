@@ -13,9 +13,10 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 use super::place::unreadable;
-use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
+use super::{Arming, Direction, Effect, Fault, Impossible, Invalid, Orders, Spec, Within};
+use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Grain, Item, Transport};
+use crate::exchange::{Grain, Item, Level, Transport};
 use crate::units::{BadUnit, Percent, Span, unit};
 
 /// No delay is longer than this, whatever a heavy tail draws.
@@ -42,6 +43,11 @@ pub struct Latency {
     /// later, in order; a delay is drawn for each). The first two delay a WebSocket's handshake.
     /// Default before_request; `multiply` always holds the answer.
     pub at: Option<At>,
+    /// What is held, by the way it goes: `up` (requests), `down` (answers) or `both`, each for the
+    /// whole time. On raw connections each read is held, with a delay of its own, and the next one
+    /// is not held longer for it; default both. Where the connection carries requests (postgres,
+    /// redis) naming a direction holds its bytes instead of its requests. Default over HTTP: `at`.
+    pub direction: Option<Direction>,
 }
 
 /// A variation to both sides: `20%` of the value, or `50ms`.
@@ -151,6 +157,9 @@ impl Spec for Latency {
                 "`multiply` stretches the time to an answer's head; messages have none",
             ));
         }
+        if self.direction.is_some() && self.at.is_some() {
+            return Err(Invalid::new("direction", "`direction` and `at` say the same; keep one"));
+        }
         if add.is_zero() && self.distribution.is_none() && self.multiply.is_none() {
             return Err(Invalid::new(
                 "",
@@ -163,6 +172,7 @@ impl Spec for Latency {
                 jitter: self.jitter.unwrap_or(Jitter::Share(0.0)),
                 distribution: self.distribution.clone(),
             },
+            direction: self.direction,
             at: self.at.unwrap_or_default(),
             stretch: self.multiply.map(|factor| match self.percentile {
                 None => Stretch::All(factor),
@@ -220,6 +230,7 @@ const Z99: f64 = 2.326_347_874;
 #[derive(Debug)]
 struct Loaded {
     delays: Delays,
+    direction: Option<Direction>,
     at: At,
     stretch: Option<Stretch>,
 }
@@ -248,7 +259,14 @@ struct Tail {
 }
 
 impl Fault for Loaded {
+    fn within(&self, _: &dyn Dialect) -> Within {
+        if self.direction.is_some() { Within::Connection } else { Within::Requests }
+    }
+
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if arming.exchange.level == Level::Connection {
+            return self.arm_line(arming);
+        }
         if self.at == At::EachMessage {
             if arming.exchange.transport != Transport::WebSocket {
                 return Err(Impossible("this is no WebSocket: it has no messages to delay"));
@@ -265,7 +283,11 @@ impl Fault for Loaded {
             Some(Stretch::Tail(_)) => arming.draw.unit("rank"),
             _ => 0.0,
         };
-        Ok(Box::new(Delay { delay, at: self.at, stretch: self.stretch.clone(), tie }))
+        let (up, down) = match self.direction {
+            Some(direction) => (direction.is_up(), direction.is_down()),
+            None => (self.at == At::BeforeRequest, self.at == At::BeforeHead),
+        };
+        Ok(Box::new(Delay { delay, up, down, stretch: self.stretch.clone(), tie }))
     }
 
     fn reset(&self) {
@@ -275,7 +297,27 @@ impl Fault for Loaded {
     }
 }
 
+impl Loaded {
+    /// Gets ready for a raw connection, which has bytes and no answers.
+    fn arm_line(&self, arming: &Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if self.delays.none() {
+            return Err(Impossible("raw bytes have no answer whose time could be stretched"));
+        }
+        let direction = self.direction.unwrap_or(Direction::Both);
+        let dice = |held: bool, label| held.then(|| arming.draw.fork(label));
+        Ok(Box::new(Line {
+            delays: self.delays.clone(),
+            up: dice(direction.is_up(), "up"),
+            down: dice(direction.is_down(), "down"),
+        }))
+    }
+}
+
 impl Delays {
+    fn none(&self) -> bool {
+        self.add.is_zero() && self.distribution.is_none()
+    }
+
     fn draw(&self, dice: &mut Dice) -> Duration {
         let add = self.add.as_secs_f64();
         let spread = match self.jitter {
@@ -331,9 +373,40 @@ impl Effect for Lagging {
     }
 }
 
+/// A raw connection on which each piece is late.
+struct Line {
+    delays: Delays,
+    /// The draws of each direction that is held; None: it is not.
+    up: Option<Dice>,
+    down: Option<Dice>,
+}
+
+impl Effect for Line {
+    fn grain(&self) -> Grain {
+        Grain::Bytes
+    }
+
+    fn on_upload(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        if let Some(dice) = &mut self.up {
+            out.wait(self.delays.draw(dice));
+        }
+        out.send(item);
+    }
+
+    fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        if let Some(dice) = &mut self.down {
+            out.wait(self.delays.draw(dice));
+        }
+        out.send(item);
+    }
+}
+
 struct Delay {
     delay: Duration,
-    at: At,
+    /// Held on the way to the dependency.
+    up: bool,
+    /// Held on the way back.
+    down: bool,
     stretch: Option<Stretch>,
     /// Where this exchange stands among equals, 0 to 1.
     tie: f64,
@@ -341,7 +414,7 @@ struct Delay {
 
 impl Effect for Delay {
     fn on_request(&mut self, _: Duration, _: &mut request::Parts, out: &mut Orders) {
-        if self.at == At::BeforeRequest {
+        if self.up {
             out.wait(self.delay);
         }
     }
@@ -353,7 +426,7 @@ impl Effect for Delay {
         _: &mut response::Parts,
         out: &mut Orders,
     ) {
-        let mut hold = if self.at == At::BeforeHead { self.delay } else { Duration::ZERO };
+        let mut hold = if self.down { self.delay } else { Duration::ZERO };
         if let Some(stretch) = &self.stretch {
             let factor = match stretch {
                 Stretch::All(factor) => *factor,

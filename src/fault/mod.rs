@@ -82,9 +82,51 @@ pub trait Fault: Debug + Send + Sync {
         level != Level::Handshake
     }
 
+    /// What this acts on where a connection carries a protocol that is read (PostgreSQL, Redis).
+    fn within(&self, _dialect: &dyn Dialect) -> Within {
+        Within::Requests
+    }
+
     /// Forgets what an earlier arming left behind (called each time the fault is armed).
     fn reset(&self) {}
 }
+
+/// What a fault acts on where a raw connection carries requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Within {
+    /// The connection as a whole: its start, its bytes, its end.
+    Connection,
+    Requests,
+    /// The connection's start alone.
+    Start,
+    /// The connection's start, and requests on connections that are there.
+    StartAndRequests,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Both,
+    /// From the dependency to the app.
+    Down,
+    /// From the app to the dependency.
+    Up,
+}
+
+impl Direction {
+    fn is_up(self) -> bool {
+        self != Self::Down
+    }
+
+    fn is_down(self) -> bool {
+        self != Self::Up
+    }
+}
+
+/// Why what needs requests cannot act on a raw connection as a whole.
+const NO_REQUESTS: Impossible =
+    Impossible("the connection's bytes have no requests that can be read (raw TCP, or TLS that passes)");
 
 /// What a fault may look at when it is armed for an exchange.
 #[derive(Debug)]
@@ -154,6 +196,9 @@ pub trait Effect: Send {
     fn on_item(&mut self, _at: Duration, item: Item, out: &mut Orders) {
         out.send(item);
     }
+
+    /// The app sends no more on a raw connection.
+    fn on_upload_end(&mut self, _at: Duration, _out: &mut Orders) {}
 
     /// The upstream's body has ended in good order.
     fn on_end(&mut self, _at: Duration, _out: &mut Orders) {}
@@ -390,6 +435,9 @@ catalogue! {
     corrupt::Corrupt,
     error::Error,
     truncate::Truncate,
+    bandwidth::Bandwidth,
+    slice::Slice,
+    slow_close::SlowClose,
 }
 
 #[cfg(test)]

@@ -10,9 +10,12 @@ use serde::Deserialize;
 use super::close::{self, Close};
 use super::code::{NO_HTTP2, is_http2};
 use super::tls::Spoilt;
-use super::{Arming, Effect, Ending, Fault, Flaw, Impossible, Invalid, Orders, Spec, StreamCode};
-use crate::dialect::{Answer, Failure};
-use crate::exchange::{Level, Transport};
+use super::{
+    Arming, Effect, Ending, Fault, Flaw, Impossible, Invalid, NO_REQUESTS, Orders, Spec, StreamCode,
+    Within,
+};
+use crate::dialect::{Answer, Dialect, Failure};
+use crate::exchange::{Item, Level, Transport};
 
 /// A dependency that is gone: the upstream is never called.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -43,7 +46,8 @@ pub enum Mode {
     /// HTTP/2 and gRPC: the connection says GOAWAY and ends as soon as a request has come; all that
     /// is open on it breaks.
     Goaway,
-    /// A gateway answers 503 in the provider's words; a gRPC call fails with UNAVAILABLE.
+    /// A gateway answers 503 in the provider's words; a gRPC call fails with UNAVAILABLE. PostgreSQL
+    /// and Redis say that they are starting.
     #[serde(rename = "http_503")]
     Http503,
     /// Nobody listens: connections are refused. A fault that is armed for all requests of a
@@ -91,6 +95,10 @@ impl Fault for Loaded {
         (level == Level::Handshake) == (self.mode == Mode::Tls)
     }
 
+    fn within(&self, _: &dyn Dialect) -> Within {
+        Within::StartAndRequests
+    }
+
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         if let Some(close) = &self.close {
             return match arming.exchange.transport {
@@ -105,6 +113,10 @@ impl Fault for Loaded {
         if framed && !is_http2(arming.exchange.transport) {
             return Err(Impossible(NO_HTTP2));
         }
+        let raw = arming.exchange.level == Level::Connection;
+        if raw && self.mode == Mode::Http503 && !arming.dialect.has_session() {
+            return Err(NO_REQUESTS);
+        }
         Ok(Box::new(match self.mode {
             Mode::Goaway => Gone::End(Ending::GoAway),
             Mode::RstStream => Gone::End(Ending::StreamReset(self.code.0)),
@@ -114,6 +126,7 @@ impl Fault for Loaded {
                 status: Some(StatusCode::SERVICE_UNAVAILABLE),
                 class: Some("unavailable"),
                 model: arming.exchange.facts.model.as_deref(),
+                connecting: raw,
                 id: arming.draw.fork("id").bits(),
                 ..Failure::default()
             })),
@@ -133,9 +146,35 @@ enum Gone {
 }
 
 impl Effect for Gone {
+    fn on_connect(&mut self, _: Duration, out: &mut Orders) {
+        self.act(out);
+    }
+
+    // A raw connection that was there before ends with its next bytes, whichever way they go.
+    fn on_upload(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        self.cut(item, out);
+    }
+
+    fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
+        self.cut(item, out);
+    }
+
     fn on_request(&mut self, _: Duration, _: &mut request::Parts, out: &mut Orders) {
+        self.act(out);
+    }
+}
+
+impl Gone {
+    fn act(&self, out: &mut Orders) {
         match self {
             Self::Answer(answer) => out.answer(answer.clone()),
+            Self::End(ending) => out.end(*ending),
+        }
+    }
+
+    fn cut(&self, item: Item, out: &mut Orders) {
+        match self {
+            Self::Answer(_) => out.send(item),
             Self::End(ending) => out.end(*ending),
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{StatusCode, header, response};
 
-use super::Arming;
+use super::{Arming, Impossible};
 use super::lengths::Lengths;
 use crate::dialect::{Dialect, Reading, grpc};
 use crate::exchange::{Event, Framing, Item, Operation};
@@ -28,7 +28,8 @@ pub enum Place {
     Share(f64),
     /// After this share (0 to 1) of the answer's tokens.
     TokenShare(f64),
-    /// After this many content-bearing events of a stream, or tokens of a whole answer.
+    /// After this many content-bearing events of a stream (rows of a store's answer are such), or
+    /// tokens of a whole answer.
     Tokens(u64),
 }
 
@@ -59,7 +60,8 @@ impl FromStr for Place {
             ));
         };
         let scale = match measure.trim() {
-            "token" | "tokens" => return whole(trimmed, count).map(Self::Tokens),
+            // A row is what carries content in the answer of a store.
+            "token" | "tokens" | "row" | "rows" => return whole(trimmed, count).map(Self::Tokens),
             "event" | "events" => return whole(trimmed, count).map(Self::Events),
             "B" | "byte" | "bytes" => 1.0,
             "kB" | "KB" => 1e3,
@@ -73,7 +75,7 @@ impl FromStr for Place {
             }
             other => {
                 return bad(format!(
-                    "`{other}` is no measure of an answer; use tokens, events, B, kB, MB or %"
+                    "`{other}` is no measure of an answer; use tokens, events, rows, B, kB, MB or %"
                 ));
             }
         };
@@ -104,8 +106,8 @@ impl fmt::Display for Place {
 
 unit!(Place, "a place in an answer such as 90 tokens, 12 events, 4kB or 30%", {
     "type": "string",
-    "pattern": "^\\s*[0-9.]+\\s*(tokens?|events?|B|bytes?|kB|KB|KiB|MB|MiB|%|%\\s*tokens?)\\s*$",
-    "examples": ["90 tokens", "12 events", "4kB", "30% tokens", "30%"]
+    "pattern": "^\\s*[0-9.]+\\s*(tokens?|events?|rows?|B|bytes?|kB|KB|KiB|MB|MiB|%|%\\s*tokens?)\\s*$",
+    "examples": ["90 tokens", "12 events", "20 rows", "4kB", "30% tokens", "30%"]
 });
 
 impl Place {
@@ -119,6 +121,11 @@ impl Place {
         matches!(self, Self::Bytes(_))
     }
 }
+
+/// Why a place cannot be found on a raw connection.
+pub(super) const NO_PLACE: Impossible = Impossible(
+    "raw bytes have no tokens, events or known length; name a place in bytes, such as `after: 4kB`",
+);
 
 /// Why an answer's body cannot be read, None when it can.
 pub(super) fn unreadable(head: &response::Parts) -> Option<&'static str> {
@@ -323,6 +330,7 @@ mod tests {
         for (text, place) in [
             ("90 tokens", Place::Tokens(90)),
             ("1 token", Place::Tokens(1)),
+            ("20 rows", Place::Tokens(20)),
             ("12 events", Place::Events(12)),
             ("4kB", Place::Bytes(4000)),
             ("1.5 KiB", Place::Bytes(1536)),

@@ -13,10 +13,10 @@ use serde::Deserialize;
 
 use super::limiter::{Counting, Limit, Limiter, Receipt, Told};
 use super::place::unreadable;
-use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
+use super::{Arming, Effect, Fault, Impossible, Invalid, NO_REQUESTS, Orders, Spec};
 use crate::dialect::{Answer, Dialect, Failure, Gauge, Quota};
 use crate::dice::hash_bytes;
-use crate::exchange::{Exchange, Grain, Item, Operation};
+use crate::exchange::{Exchange, Grain, Item, Level, Operation};
 use crate::units::{BadUnit, Span, unit};
 
 /// Tokens reserved for an answer when neither the request nor earlier answers tell its length.
@@ -200,6 +200,9 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if arming.exchange.level == Level::Connection {
+            return Err(NO_REQUESTS);
+        }
         arming.before_answer()?;
         let facts = &arming.exchange.facts;
         Ok(Box::new(Limited {
@@ -388,6 +391,7 @@ impl Limited {
             message: None,
             quota: Some(told.unwrap_or(quota)),
             id: self.id,
+            ..Failure::default()
         });
         let about_quota = self.dialect.quota_headers(&quota);
         answer.headers.retain(|(name, _)| {

@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::machine::{Capacity, Machine, Number, Turn};
 use super::place::unreadable;
-use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
+use super::{Arming, Effect, Fault, Impossible, Invalid, NO_REQUESTS, Orders, Spec};
 use crate::dialect::{Answer, Dialect, Failure};
-use crate::exchange::{Grain, Item, Operation};
+use crate::exchange::{Grain, Item, Level, Operation};
 use crate::units::Span;
 
 /// How far a stream may fall behind its schedule and still catch up (timers are late).
@@ -127,6 +127,9 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if arming.exchange.level == Level::Connection {
+            return Err(NO_REQUESTS);
+        }
         arming.before_answer()?;
         let facts = &arming.exchange.facts;
         let refusal = arming.dialect.failure(&Failure {

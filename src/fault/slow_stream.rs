@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::place::unreadable;
-use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Spec};
+use super::{Arming, Effect, Fault, Impossible, Invalid, NO_REQUESTS, Orders, Spec};
 use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Grain, Item, Operation, Transport};
+use crate::exchange::{Grain, Item, Level, Operation, Transport};
 use crate::units::{Percent, Shift};
 
 /// How far a stream may fall behind its schedule and still catch up: timers are late, but a pause
@@ -79,6 +79,9 @@ struct Loaded {
 
 impl Fault for Loaded {
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if arming.exchange.level == Level::Connection {
+            return Err(NO_REQUESTS);
+        }
         Ok(Box::new(Slow {
             first: self.first,
             gap: self.gap,

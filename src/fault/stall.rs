@@ -9,17 +9,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::lengths::Lengths;
-use super::place::{Follower, Found, unreadable};
+use super::place::{Follower, Found, NO_PLACE, unreadable};
 use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Place, Spec};
-use crate::exchange::{Event, Framing, Grain, Item};
+use crate::exchange::{Event, Framing, Grain, Item, Level};
 use crate::units::Span;
 
 /// A pause in the middle of an answer, which then goes on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stall {
-    /// Where to pause, as in `truncate`: `90 tokens`, `12 events`, `4kB`, `30% tokens`, `30%`.
-    /// Default: after the first token of a stream, before the body of a whole answer.
+    /// Where to pause, as in `truncate`: `90 tokens`, `12 events`, `20 rows`, `4kB`, `30% tokens`,
+    /// `30%`. Default: after the first token of a stream, before the body of a whole answer; on raw
+    /// TCP before the first byte that comes back.
     pub after: Option<Place>,
     /// For how long, up to 1h. Default 30s.
     pub pause: Option<Span>,
@@ -87,7 +88,13 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
-        let place = self.after.unwrap_or(Place::Tokens(1));
+        let raw = arming.exchange.level == Level::Connection;
+        let place = match self.after {
+            Some(place) if raw && !place.is_bytes() => return Err(NO_PLACE),
+            Some(place) => place,
+            None if raw => Place::Bytes(0),
+            None => Place::Tokens(1),
+        };
         Ok(Box::new(Stalling {
             pause: self.pause,
             grain: if place.is_bytes() { Grain::Bytes } else { Grain::Event },

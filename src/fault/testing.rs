@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, request, response};
 use super::{Arming, Chain, Draw, Ending, Fault, Fired, Impossible, Invalid, Order, Spec};
 use crate::dialect::{Answer, Dialect, Failure, Quota, Reading};
 use crate::dice::Dice;
-use crate::exchange::{Event, Exchange, ExchangeKey, Facts, Grain, Item, Operation};
+use crate::exchange::{Event, Exchange, ExchangeKey, Facts, Grain, Item, Level, Operation, Transport};
 
 /// A provider whose events are `t…` (a token), `role`, `finish:WHY`, `usage:P,C` and `[DONE]`;
 /// its whole answers are words, each a token.
@@ -125,7 +125,14 @@ pub(super) fn exchange(key: u64) -> Exchange {
 
 /// A handshake for a WebSocket with this key.
 pub(super) fn socket(key: u64) -> Exchange {
-    Exchange { transport: crate::exchange::Transport::WebSocket, ..exchange(key) }
+    Exchange { transport: Transport::WebSocket, ..exchange(key) }
+}
+
+/// A raw connection with this key.
+pub(super) fn connection(key: u64) -> Exchange {
+    let (level, transport) = (Level::Connection, Transport::Tcp);
+    let facts = Facts::default();
+    Exchange { level, transport, facts, method: Method::CONNECT, ..exchange(key) }
 }
 
 /// Reads the options of a kind from YAML flow form.

@@ -12,16 +12,17 @@ use serde::Deserialize;
 use super::close::{self, Close};
 use super::code::{NO_HTTP2, is_http2};
 use super::lengths::Lengths;
-use super::place::{Follower, Found, unreadable};
+use super::place::{Follower, Found, NO_PLACE, unreadable};
 use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec, StreamCode};
 use crate::dialect::{Dialect, grpc};
-use crate::exchange::{Event, Framing, Grain, Item, Operation, Transport};
+use crate::exchange::{Event, Framing, Grain, Item, Level, Operation, Transport};
 
 /// An answer that ends too early, in a stream or as a whole.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Truncate {
-    /// Where to cut: `90 tokens`, `12 events`, `4kB`, `30% tokens` or `30%`. How long a live stream
+    /// Where to cut: `90 tokens`, `12 events`, `20 rows`, `4kB`, `30% tokens` or `30%`. On raw TCP bytes
+    /// alone, counted from the connection's start or from when the fault was armed. How long a live stream
     /// will be nobody knows: a share of it is counted from a length drawn from this model's answers
     /// so far, and the journal notes the length assumed and the share reached. May be left out for
     /// `ending: no_done` alone.
@@ -132,6 +133,10 @@ impl Fault for Loaded {
         }
         if self.cut == Cut::CloseFrame && transport != Transport::WebSocket {
             return Err(Impossible("only a WebSocket has close frames"));
+        }
+        let raw = arming.exchange.level == Level::Connection;
+        if raw && !self.after.is_some_and(Place::is_bytes) {
+            return Err(NO_PLACE);
         }
         let grpc = transport == Transport::Grpc;
         let Some(place) = self.after else {

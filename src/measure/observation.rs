@@ -68,7 +68,7 @@ pub struct Call {
     /// When the answer's first body byte was sent to the app.
     pub first_byte: Option<Duration>,
     pub end: Duration,
-    /// The status the app saw.
+    /// The status the app saw; of a protocol's error what HTTP would say; None where there is none.
     pub status: Option<u16>,
     pub ended: CallEnd,
     /// Whether the upstream was called at all.
@@ -87,6 +87,29 @@ pub struct Call {
     pub bytes: u64,
     /// A hash of who the app says is asking (`identify.user`), where it was computed.
     pub user: Option<u64>,
+}
+
+impl Call {
+    /// A call that begins now; until something else is said, the app goes away.
+    pub fn begun(dependency: &Arc<str>, at: Duration) -> Self {
+        Self {
+            dependency: Arc::clone(dependency),
+            at,
+            head: None,
+            first_byte: None,
+            end: at,
+            status: None,
+            ended: CallEnd::ClientGone,
+            upstream: false,
+            injected_delay: Duration::ZERO,
+            faults: Vec::new(),
+            retry: None,
+            key: None,
+            retry_after: None,
+            bytes: 0,
+            user: None,
+        }
+    }
 }
 
 /// A TLS handshake with the app that came to nothing although no fault touched it.

@@ -89,7 +89,7 @@ pub fn sent(ledger: &Ledger, span: Span) -> u64 {
 impl Call {
     /// Whether the app got less than a whole good answer.
     pub fn failed(&self) -> bool {
-        self.ended != CallEnd::Complete || self.status.is_none_or(|status| status >= 400)
+        self.ended != CallEnd::Complete || self.status.is_some_and(|status| status >= 400)
     }
 
     /// Whether it failed with no fault acting on it.

@@ -46,6 +46,29 @@ impl Origin {
             "https" => true,
             _ => return Err(bad("write http:// or https://")),
         };
+        Self::of(url, tls, None)
+    }
+
+    /// The upstream of what speaks no HTTP: `tcp://host:port`, or `tls://host:port` for TLS towards
+    /// it; also the schemes of PostgreSQL and Redis, whose ports are known.
+    pub fn raw(url: &Url) -> Result<Self, BadOrigin> {
+        let bad = |reason| BadOrigin { url: url.to_string(), reason };
+        let (tls, port) = match url.scheme() {
+            "tcp" => (false, None),
+            "tls" => (true, None),
+            "postgres" | "postgresql" => (false, Some(5432)),
+            "redis" => (false, Some(6379)),
+            "rediss" => (true, Some(6379)),
+            _ => return Err(bad("write tcp://host:port")),
+        };
+        if !matches!(url.path(), "" | "/") {
+            return Err(bad("only host and port have a meaning here"));
+        }
+        Self::of(url, tls, port)
+    }
+
+    fn of(url: &Url, tls: bool, usual_port: Option<u16>) -> Result<Self, BadOrigin> {
+        let bad = |reason| BadOrigin { url: url.to_string(), reason };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(bad("a query or fragment has no meaning here"));
         }
@@ -56,7 +79,7 @@ impl Origin {
             });
         }
         let host = url.host_str().ok_or_else(|| bad("it names no host"))?;
-        let port = url.port_or_known_default().ok_or_else(|| bad("it names no port"))?;
+        let port = url.port_or_known_default().or(usual_port).ok_or_else(|| bad("it names no port"))?;
         let authority = match url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
@@ -274,7 +297,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 pub type Connecting = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
 
 /// Makes connections to one upstream.
-pub(super) struct Connector {
+pub struct Connector {
     origin: Origin,
     timeout: Duration,
     guard: Option<Guard>,
@@ -288,7 +311,8 @@ enum Way {
 }
 
 impl Connector {
-    pub(super) fn new(origin: Origin, options: &ConnectOptions) -> Result<Self, TrustError> {
+    /// No connection is made yet.
+    pub fn new(origin: Origin, options: &ConnectOptions) -> Result<Self, TrustError> {
         let way = match origin.tls {
             true => Way::Tls(tls::Client::new(&origin.to_string(), &options.tls)?),
             false => Way::Tcp,
@@ -297,14 +321,15 @@ impl Connector {
     }
 
     /// Takes streams from a function in the place of the network; None refuses.
-    pub(super) fn in_memory(
+    pub fn in_memory(
         origin: Origin,
         make: impl Fn() -> Option<Stream> + Send + Sync + 'static,
     ) -> Self {
         Self { origin, timeout: Duration::MAX, guard: None, way: Way::Memory(Box::new(make)) }
     }
 
-    pub(super) fn origin(&self) -> &Origin {
+    /// Where the connections go.
+    pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
@@ -319,8 +344,8 @@ impl Connector {
     }
 
     /// A connection for one of these protocols, as ALPN names them; under TLS the stream tells
-    /// which one the upstream has chosen.
-    pub(super) fn connect_for(self: &Arc<Self>, protocols: &'static [&'static [u8]]) -> Connecting {
+    /// which one the upstream has chosen. None are named for what speaks no HTTP.
+    pub fn connect_for(self: &Arc<Self>, protocols: &'static [&'static [u8]]) -> Connecting {
         let this = Arc::clone(self);
         Box::pin(async move {
             if let Way::Memory(make) = &this.way {
@@ -427,6 +452,26 @@ mod tests {
         let six = origin("http://[::1]:80/").unwrap();
         assert_eq!((six.authority(), six.to_string().as_str()), ("[::1]", "[::1]:80"));
         assert_eq!(six.host, "::1");
+    }
+
+    #[test]
+    fn a_raw_origin_is_a_host_and_a_port() {
+        let raw = |url: &str| Origin::raw(&Url::parse(url).unwrap());
+        let plain = raw("tcp://db.example.com:5433").unwrap();
+        assert_eq!((plain.to_string().as_str(), plain.tls), ("db.example.com:5433", false));
+        assert_eq!(raw("postgres://db").unwrap().to_string(), "db:5432");
+        assert_eq!(raw("redis://[::1]/").unwrap().to_string(), "[::1]:6379");
+        assert!(raw("rediss://cache").unwrap().tls && raw("tls://cache:1").unwrap().tls);
+        for (url, part) in [
+            ("tcp://db", "no port"),
+            ("http://db:1", "tcp://host:port"),
+            ("postgres://db/app", "only host and port"),
+        ] {
+            let text = raw(url).unwrap_err().to_string();
+            assert!(text.contains(part), "{text}");
+        }
+        let text = raw("postgres://me:s3cret@db").unwrap_err().to_string();
+        assert!(!text.contains("s3cret"), "{text}");
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub use self::blind::join;
 pub use self::certificate::{Certificates, TrustError};
 pub use self::clock::{Clock, PausedClock, RealClock, Sleep};
 pub use self::connect::{
-    BadOrigin, ConnectOptions, Connecting, Error, HttpVersion, KeyPair, Origin, UpstreamTls,
-    connect_to,
+    BadOrigin, ConnectOptions, Connecting, Connector, Error, HttpVersion, KeyPair, Origin,
+    UpstreamTls, connect_to,
 };
 pub use self::guard::{Dialled, Guard};
 pub use self::head::{Lines, RawHead, Special};

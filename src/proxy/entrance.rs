@@ -11,7 +11,9 @@ use super::http2;
 use super::relay;
 use super::route::Route;
 use super::secure::{self, Secure};
+use super::tcp;
 use super::transparent::{self, Transparent};
+use crate::engine::Gate;
 use crate::net::Stream;
 
 /// A place to listen, and what is behind it.
@@ -23,6 +25,8 @@ pub(super) enum Entrance {
     Http(Arc<Dependency>),
     /// The same over TLS.
     Https(Arc<Dependency>, Arc<Secure>),
+    /// A dependency that speaks no HTTP.
+    Raw(Arc<tcp::Raw>),
     /// Connections that the kernel redirects.
     Transparent(Arc<Transparent>),
 }
@@ -33,15 +37,19 @@ impl Entrance {
         match self {
             Self::Forward(_) => "forward",
             Self::Http(dependency) | Self::Https(dependency, _) => &dependency.name,
+            Self::Raw(dependency) => &dependency.name,
             Self::Transparent(_) => "transparent",
         }
     }
 
-    /// The dependency that a fault may refuse connections of.
-    pub(super) fn dependency(&self) -> Option<&Arc<Dependency>> {
+    /// The dependency that a fault may refuse connections of: its gate and its name.
+    pub(super) fn dependency(&self) -> Option<(Gate, &Arc<str>)> {
         match self {
             Self::Forward(_) => None,
-            Self::Http(dependency) | Self::Https(dependency, _) => Some(dependency),
+            Self::Http(dependency) | Self::Https(dependency, _) => {
+                Some((dependency.gate, &dependency.name))
+            }
+            Self::Raw(dependency) => Some((dependency.gate, &dependency.name)),
             Self::Transparent(_) => None,
         }
     }
@@ -57,6 +65,7 @@ impl Entrance {
             Self::Https(dependency, secure) => {
                 secure::serve(stream, Arc::clone(dependency), Arc::clone(secure)).await;
             }
+            Self::Raw(dependency) => tcp::serve(Stream::Tcp(stream), Arc::clone(dependency)).await,
             Self::Transparent(gateway) => transparent::serve(Arc::clone(gateway), stream).await,
         }
     }

@@ -62,12 +62,11 @@ pub(super) async fn accept(
     let mut listener = Some(listener);
     let mut starved = false;
     loop {
-        let refusing =
-            entrance.dependency().filter(|dependency| engine.demand_at(dependency.gate).refuse);
-        if let Some(dependency) = refusing
+        let refusing = entrance.dependency().filter(|(gate, _)| engine.demand_at(*gate).refuse);
+        if let Some((_, name)) = refusing
             && listener.take().is_some()
         {
-            engine.count_refused(&dependency.name);
+            engine.count_refused(name);
         }
         let refused = refusing.is_some();
         if !refused && listener.is_none() {

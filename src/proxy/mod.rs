@@ -22,6 +22,7 @@ mod reverse;
 mod route;
 mod secure;
 mod stranger;
+mod tcp;
 mod transparent;
 mod tunnel;
 mod websocket;
@@ -43,14 +44,14 @@ use url::Url;
 use self::connection::Dependency;
 use self::entrance::Entrance;
 use self::secure::Secure;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, speaks_http};
 use crate::engine::Engine;
 use crate::engine::identify::Identify;
 use crate::measure::Recorder;
 use crate::net::ca::{Authority, CaError};
 use crate::net::{
-    BadOrigin, Certificates, Clock, ConnectOptions, Dialled, Guard, HttpVersion, KeyPair, Origin,
-    Pool, TrustError, UpstreamTls, pool,
+    BadOrigin, Certificates, Clock, ConnectOptions, Connector, Dialled, Guard, HttpVersion, KeyPair,
+    Origin, Pool, TrustError, UpstreamTls, pool,
 };
 
 /// A dependency, and where the app finds us in its place.
@@ -98,6 +99,8 @@ pub enum ListenTls {
     Files(KeyPair),
     /// Made for the name that the app asks for, by the installation's own authority.
     Minted,
+    /// The app's own goes through to the upstream, unread. For what speaks no HTTP.
+    Passes,
 }
 
 /// Listeners that serve several dependencies.
@@ -198,7 +201,24 @@ impl Proxy {
         for listener in listeners {
             let place = |address| listen::bind(&listener.name, address, options.fallback_to_free);
             let socket = listener.listen.map(place).transpose()?;
-            let secure = listener.tls.as_ref().map(|tls| keys.secure(&listener.name, tls));
+            if !speaks_http(listener.dialect) {
+                let connector = connector_of(&listener, &options, &dialled)?;
+                let raw = tcp::Raw {
+                    gate: engine.gate(&listener.name),
+                    name: listener.name,
+                    dialect: listener.dialect,
+                    tls_passes: listener.tls == Some(ListenTls::Passes),
+                    connector: Arc::new(connector),
+                    engine: Arc::clone(&engine),
+                    recorder: recorder.clone(),
+                    clock: Arc::clone(&clock),
+                    drain: drain.clone(),
+                };
+                bound.extend(socket.map(|socket| (socket, Entrance::Raw(Arc::new(raw)))));
+                continue;
+            }
+            let tls = listener.tls.as_ref().filter(|tls| **tls != ListenTls::Passes);
+            let secure = tls.map(|tls| keys.secure(&listener.name, tls));
             let secure = secure.transpose()?.map(Arc::new);
             let pool = pool_of(&listener, &options, &dialled)?;
             let dependency = Dependency {
@@ -217,7 +237,11 @@ impl Proxy {
             };
             let dependency = Arc::new(dependency);
             directory.dependencies.push(Arc::clone(&dependency));
-            bound.extend(socket.map(|socket| (socket, dependency, secure)));
+            let entrance = match secure {
+                Some(secure) => Entrance::Https(dependency, secure),
+                None => Entrance::Http(dependency),
+            };
+            bound.extend(socket.map(|socket| (socket, entrance)));
         }
         // What stands behind the gateways.
         let directory = Arc::new(directory);
@@ -238,13 +262,8 @@ impl Proxy {
         let own = bound.iter().map(|((_, address), ..)| *address).chain(doors.iter().copied());
         let own: Vec<SocketAddr> = own.collect();
         let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
-        for (socket, dependency, secure) in bound {
-            let name = Arc::clone(&dependency.name);
-            let entrance = match secure {
-                Some(secure) => Entrance::Https(dependency, secure),
-                None => Entrance::Http(dependency),
-            };
-            running.open(name, false, socket, entrance, &engine);
+        for (socket, entrance) in bound {
+            running.open(entrance.name().into(), false, socket, entrance, &engine);
         }
         if let Some(socket) = forward {
             let connect_timeout =
@@ -316,7 +335,7 @@ impl Keys {
 
     fn secure(&mut self, name: &Arc<str>, tls: &ListenTls) -> Result<Secure, Error> {
         let pair = match tls {
-            ListenTls::Minted => return Ok(Secure::minted(self.authority()?)),
+            ListenTls::Minted | ListenTls::Passes => return Ok(Secure::minted(self.authority()?)),
             ListenTls::Files(pair) => pair.clone(),
         };
         let trust = |source| Error::Trust { name: Arc::clone(name), source };
@@ -352,6 +371,28 @@ fn pool_of(
     let name = || Arc::clone(&listener.name);
     let origin = Origin::new(&listener.upstream)
         .map_err(|source| Error::Upstream { name: name(), source })?;
+    let connect = connect_options(listener, options, dialled);
+    Pool::new(origin, pool::Options { connect, ..pool::Options::default() })
+        .map_err(|source| Error::Trust { name: name(), source })
+}
+
+fn connector_of(
+    listener: &Listener,
+    options: &Options,
+    dialled: &Arc<Dialled>,
+) -> Result<Connector, Error> {
+    let name = || Arc::clone(&listener.name);
+    let origin = Origin::raw(&listener.upstream)
+        .map_err(|source| Error::Upstream { name: name(), source })?;
+    Connector::new(origin, &connect_options(listener, options, dialled))
+        .map_err(|source| Error::Trust { name: name(), source })
+}
+
+fn connect_options(
+    listener: &Listener,
+    options: &Options,
+    dialled: &Arc<Dialled>,
+) -> ConnectOptions {
     let mut connect = ConnectOptions {
         tls: listener.upstream_tls.clone(),
         http: listener.http,
@@ -364,8 +405,7 @@ fn pool_of(
     if let Some(timeout) = options.connect_timeout {
         connect.timeout = timeout;
     }
-    Pool::new(origin, pool::Options { connect, ..pool::Options::default() })
-        .map_err(|source| Error::Trust { name: name(), source })
+    connect
 }
 
 /// The proxy at work. Dropping it closes its listeners and connections at once.

@@ -6,6 +6,8 @@ pub mod grpc;
 pub mod host;
 pub mod http1;
 pub mod ndjson;
+pub mod postgres;
+pub mod resp;
 pub mod sse;
 pub mod strict;
 pub mod websocket;

@@ -11,4 +11,5 @@ mod refuse;
 mod relay;
 pub(crate) mod secure;
 mod slow;
+mod tcp;
 mod websocket;

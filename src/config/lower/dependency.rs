@@ -31,7 +31,7 @@ impl Lowering<'_> {
             self.check_name("dependency", &name, place);
             let kind = self.kind(&name, dependency.kind);
             let listen = self.listen(&name, dependency.listen, &mut ports);
-            let tls = self.listen_tls(&name, dependency.tls, listen.is_some());
+            let tls = self.listen_tls(&name, kind, dependency.tls, listen.is_some());
             let upstream = self.upstream(
                 &name,
                 kind.unwrap_or_default(),

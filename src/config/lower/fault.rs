@@ -206,7 +206,7 @@ impl Lowering<'_> {
             "openai" | "azure-openai" => {
                 !matches!(operation, Operation::Search | Operation::Upsert | Operation::Delete)
             }
-            "qdrant" => !matches!(operation, Operation::Chat | Operation::Embed),
+            "postgres" | "qdrant" | "redis" => !matches!(operation, Operation::Chat | Operation::Embed),
             _ => operation == Operation::Other,
         };
         let kinds: Vec<&str> = targets

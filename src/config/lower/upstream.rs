@@ -158,10 +158,23 @@ impl Lowering<'_> {
     pub(super) fn listen_tls(
         &mut self,
         name: &str,
+        kind: Option<&str>,
         tls: Option<schema::ListenTls>,
         listens: bool,
     ) -> Option<ListenTls> {
         let tls = tls?;
+        let raw = kind.and_then(dialect::by_kind).filter(|dialect| !speaks_http(*dialect));
+        let passes = matches!(tls, schema::ListenTls::Passes);
+        if let Some(kind) = kind.filter(|_| passes != raw.is_some()) {
+            let place = self.place(way!["dependencies", name, "tls"]);
+            let (text, right) = match passes {
+                true => ("TLS passes unread where no HTTP is spoken", "write minted"),
+                false => ("TLS is not ended here where no HTTP is spoken", "write pass"),
+            };
+            let text = format!("{text}, and `{name}` is of kind `{kind}`");
+            self.found.error(Mistake::at(place, text).label(format!("{right}, or take it out")));
+            return None;
+        }
         if !listens {
             let place = self.key_place(way!["dependencies", name, "tls"]);
             let text = format!("`tls` is for the `listen` of `{name}`, which has none");
@@ -170,6 +183,7 @@ impl Lowering<'_> {
         }
         match tls {
             schema::ListenTls::Minted => Some(ListenTls::Minted),
+            schema::ListenTls::Passes => Some(ListenTls::Passes),
             schema::ListenTls::Files(CertFiles { cert, key }) => {
                 let path = ["dependencies", name, "tls"];
                 self.key_pair(path, ("cert", cert), ("key", key)).map(ListenTls::Files)

@@ -27,7 +27,9 @@ pub(in crate::config) struct Dependency {
     /// left out where one of the `gateways` reaches it.
     pub(in crate::config) listen: Option<Listen>,
     /// TLS with the app on `listen`: `minted` (a certificate made on the fly by this installation's
-    /// own authority), or your own `{ cert, key }`. Left out: none.
+    /// own authority), or your own `{ cert, key }`. Left out: none. For a kind that speaks no HTTP
+    /// `pass`: the app's TLS goes through to the upstream, where faults see bytes alone; left out,
+    /// PostgreSQL clients are told that there is none.
     pub(in crate::config) tls: Option<ListenTls>,
     /// The real dependency: an http or https URL, with an optional base path; for a kind that speaks
     /// no HTTP `host:port`, or a URL of its own scheme.

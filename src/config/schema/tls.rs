@@ -16,6 +16,8 @@ use super::json;
 pub(in crate::config) enum ListenTls {
     Files(CertFiles),
     Minted,
+    /// The app's own goes through.
+    Passes,
 }
 
 /// A certificate of your own.
@@ -48,6 +50,7 @@ impl<'de> Visitor<'de> for ListenTlsVisitor {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<ListenTls, E> {
         match text.trim() {
             "minted" => Ok(ListenTls::Minted),
+            "pass" => Ok(ListenTls::Passes),
             other => Err(E::custom(format!(
                 "`{other}` is no certificate; write minted, or {{ cert: app.pem, key: app.key }}"
             ))),
@@ -70,7 +73,7 @@ impl JsonSchema for ListenTls {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let files = generator.subschema_for::<CertFiles>();
-        json_schema!({ "anyOf": [{ "const": "minted" }, files] })
+        json_schema!({ "anyOf": [{ "enum": ["minted", "pass"] }, files] })
     }
 }
 

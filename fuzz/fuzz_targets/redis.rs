@@ -1,0 +1,55 @@
+//! Any bytes of an app and a server, cut anywhere: a session is followed without a panic, and every
+//! byte is accounted for.
+#![no_main]
+
+use brownout::dialect::{self, Down, Failure, Up};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (Vec<u8>, Vec<u8>, u8, bool)| {
+    let (app, server, size, whole) = input;
+    let dialect = dialect::by_kind("redis").expect("it is listed");
+    let answer = dialect.failure(&Failure { class: Some("timeout"), ..Failure::default() });
+    let mut session = dialect.session(false).expect("it has one");
+    let Up::Opening { .. } = session.up(b"", true) else { panic!("it opens") };
+    let step = usize::from(size).max(1);
+    let (mut at, mut seen) = (0, 0);
+    while seen < app.len() {
+        seen = app.len().min(seen + step);
+        while at < seen {
+            match session.up(&app[at..seen], whole) {
+                Up::Ask { len, .. } => {
+                    assert!(len > 0);
+                    at += len;
+                    if size % 2 == 0 {
+                        let _ = session.refuse(&answer, size % 3 == 0);
+                    }
+                }
+                Up::Pass { len, .. } | Up::Skip { len, .. } => {
+                    assert!(len > 0);
+                    at += len;
+                }
+                Up::More | Up::Opaque | Up::Opening { .. } => break,
+            }
+        }
+        assert!(at <= seen);
+    }
+    let (mut at, mut seen) = (0, 0);
+    while seen < server.len() {
+        seen = server.len().min(seen + step);
+        while at < seen {
+            match session.down(&server[at..seen], whole) {
+                Down::Part { event, .. } => {
+                    assert_eq!(&event.raw[..], &server[at..at + event.raw.len()]);
+                    let _ = dialect.read_event(Default::default(), &event);
+                    let _ = session.after_end(&event, 3, size % 2 == 0);
+                    at += event.raw.len();
+                }
+                Down::Pass { len, .. } => {
+                    assert!(len > 0);
+                    at += len;
+                }
+                Down::More | Down::Opaque => break,
+            }
+        }
+    }
+});
