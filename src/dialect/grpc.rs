@@ -239,7 +239,7 @@ fn head(code: u16, message: &str) -> Vec<(String, String)> {
 
 /// An answer that was made up for HTTP, as a gRPC client must get it. One that is gRPC already
 /// stays as it is; a body has no place in it.
-pub fn answer(answer: Answer) -> Answer {
+pub fn answer(answer: &Answer) -> Answer {
     let find = |name: &str| {
         let mut all = answer.headers.iter();
         all.find(|(set, _)| set.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
@@ -444,19 +444,19 @@ mod tests {
             retry_after: Some(Duration::from_secs(3)),
             ..Failure::default()
         });
-        let made = answer(openai);
+        let made = answer(&openai);
         assert_eq!((made.status, made.body.len()), (StatusCode::OK, 0));
         assert_eq!(header(&made, STATUS), Some("8"));
         assert_eq!(header(&made, MESSAGE), Some("slow down: 100%25 full"));
         assert_eq!(header(&made, PUSHBACK), Some("3000"));
         assert_eq!(header(&made, "content-type"), Some("application/grpc"));
-        assert_eq!(answer(made.clone()), made, "what is gRPC already stays");
+        assert_eq!(answer(&made), made, "what is gRPC already stays");
         let plain = Answer {
             status: StatusCode::BAD_GATEWAY,
             headers: vec![("content-type".into(), "text/plain".into())],
             body: "no é\n".into(),
         };
-        assert_eq!(header(&answer(plain), MESSAGE), Some("no %C3%A9"));
+        assert_eq!(header(&answer(&plain), MESSAGE), Some("no %C3%A9"));
     }
 
     #[test]

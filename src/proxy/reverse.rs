@@ -265,7 +265,7 @@ pub(super) fn made(
 
 /// An answer of ours as the app's protocol has it.
 fn spoken(line: &Line, answer: dialect::Answer) -> dialect::Answer {
-    if line.is_grpc() { dialect::grpc::answer(answer) } else { answer }
+    if line.is_grpc() { dialect::grpc::answer(&answer) } else { answer }
 }
 
 /// What an app is told whose request cannot be read in one way alone.

@@ -1,6 +1,6 @@
 //! Faults on HTTP/2 and gRPC, as the library's client sees them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use brownout::exchange::Event;
 use brownout::measure::CallEnd;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::kit::{App, Bench, Peer, Upstream, begin_grpc, read, read_broken, soon, status};
 use crate::proxy::kit;
@@ -184,18 +185,18 @@ async fn an_outage_in_each_mode() {
         let app = App::connect(bench.address).await;
         (bench, app)
     };
-    let (_bench, app) = bench.clone()(json!({ "mode": "rst_stream" })).await;
+    let (_bench, app) = bench(json!({ "mode": "rst_stream" })).await;
     for _ in 0..2 {
         let error = app.call("/a.B/C").await.unwrap_err();
         assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
     }
-    let (_bench, app) = bench.clone()(json!({ "mode": "http_503" })).await;
+    let (_bench, app) = bench(json!({ "mode": "http_503" })).await;
     let answer = app.call("/a.B/C").await.unwrap();
     assert_eq!(told(&answer, "grpc-status"), Some("14"));
-    let (_bench, app) = bench.clone()(json!({ "mode": "goaway" })).await;
+    let (_bench, app) = bench(json!({ "mode": "goaway" })).await;
     app.call("/a.B/C").await.unwrap_err();
     soon(app.ended).await.unwrap().unwrap();
-    let (_bench, app) = bench.clone()(json!({ "mode": "reset" })).await;
+    let (_bench, app) = bench(json!({ "mode": "reset" })).await;
     app.call("/a.B/C").await.unwrap_err();
     soon(app.ended).await.unwrap().unwrap_err();
     let (mut gone, app) = bench(json!({ "mode": "blackhole" })).await;
