@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::connect::{Connecting, Connector, Error};
 use super::stream::Stream;
+use super::tls;
 
 /// A longer request is not kept, so it is not sent again.
 pub const LONGEST_RESENT: usize = 64 << 10;
@@ -84,6 +85,10 @@ impl RawPool {
 
     /// What a failure of a connection means.
     pub fn failure(&self, error: &io::Error) -> Error {
+        // What the upstream thinks of our certificate may come after the handshake.
+        if let Some(reason) = tls::reason(error) {
+            return Error::Tls { origin: self.origin(), reason };
+        }
         match error.kind() {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 Error::Reset { origin: self.origin() }
