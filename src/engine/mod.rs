@@ -8,6 +8,7 @@ mod affected;
 mod decision;
 pub mod identify;
 mod ordinal;
+mod raw;
 mod selector;
 mod snapshot;
 mod tally;
@@ -35,7 +36,7 @@ use self::tally::Entry;
 pub use self::tally::Tally;
 use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Exchange, ExchangeKey, Facts, Level, Transport};
+use crate::exchange::{Exchange, ExchangeKey, Level};
 use crate::fault::{self, Draw, Fault, Impossible};
 use crate::measure::Recorder;
 use crate::units::Ramp;
@@ -218,55 +219,6 @@ impl Engine {
             user,
             session,
             api_key: identify::api_key(&head.headers),
-        }
-    }
-
-    /// A connection or a handshake as faults see it. `label` says which one it is, as far as that
-    /// is known before anything was sent (a server name, a database and its user).
-    pub fn connection(&self, dependency: &Arc<str>, level: Level, label: &str) -> Exchange {
-        let key = ExchangeKey::labelled(label);
-        Exchange {
-            dependency: Arc::clone(dependency),
-            level,
-            transport: Transport::Tcp,
-            key,
-            ordinal: self.ordinal(dependency, key),
-            method: http::Method::CONNECT,
-            uri: http::Uri::from_static("/"),
-            headers: http::HeaderMap::new(),
-            facts: Facts::default(),
-            body_len: 0,
-            user: None,
-            session: None,
-            api_key: None,
-        }
-    }
-
-    /// A request of a protocol over a raw connection as faults see it, and counts its key. `path` says
-    /// what it does (`/select`), `hash` what it asks.
-    pub fn asked(
-        &self,
-        dependency: &Arc<str>,
-        path: &str,
-        facts: Facts,
-        hash: u64,
-        body_len: usize,
-    ) -> Exchange {
-        let key = ExchangeKey::of(&http::Method::POST, path, &hash.to_be_bytes());
-        Exchange {
-            dependency: Arc::clone(dependency),
-            level: Level::Request,
-            transport: Transport::Tcp,
-            key,
-            ordinal: self.ordinal(dependency, key),
-            method: http::Method::POST,
-            uri: path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
-            headers: http::HeaderMap::new(),
-            facts,
-            body_len,
-            user: None,
-            session: None,
-            api_key: None,
         }
     }
 

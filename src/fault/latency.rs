@@ -1,6 +1,8 @@
 //! Adds time before an answer: a slow network, a busy dependency, a vector store whose tail has
 //! grown tenfold.
 
+mod line;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -305,7 +307,7 @@ impl Loaded {
         }
         let direction = self.direction.unwrap_or(Direction::Both);
         let dice = |held: bool, label| held.then(|| arming.draw.fork(label));
-        Ok(Box::new(Line {
+        Ok(Box::new(line::Line {
             delays: self.delays.clone(),
             up: dice(direction.is_up(), "up"),
             down: dice(direction.is_down(), "down"),
@@ -368,34 +370,6 @@ impl Effect for Lagging {
             self.seen += 1;
             let due = self.came.take().unwrap_or(at) + delay;
             out.wait(due.saturating_sub(at));
-        }
-        out.send(item);
-    }
-}
-
-/// A raw connection on which each piece is late.
-struct Line {
-    delays: Delays,
-    /// The draws of each direction that is held; None: it is not.
-    up: Option<Dice>,
-    down: Option<Dice>,
-}
-
-impl Effect for Line {
-    fn grain(&self) -> Grain {
-        Grain::Bytes
-    }
-
-    fn on_upload(&mut self, _: Duration, item: Item, out: &mut Orders) {
-        if let Some(dice) = &mut self.up {
-            out.wait(self.delays.draw(dice));
-        }
-        out.send(item);
-    }
-
-    fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
-        if let Some(dice) = &mut self.down {
-            out.wait(self.delays.draw(dice));
         }
         out.send(item);
     }

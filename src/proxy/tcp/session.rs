@@ -2,6 +2,7 @@
 //! a connection that the app has kept for long. While nothing is armed its bytes are followed, not
 //! held.
 
+mod down;
 mod flight;
 
 use std::collections::VecDeque;
@@ -12,13 +13,13 @@ use http::Request;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::flight::{Flight, Source};
+use self::flight::Flight;
 use super::line::{Greeting, Line};
 use super::pipe::{Broken, Came, Pipe};
 use super::{Over, Raw, Way, both, end_app, finish};
-use crate::dialect::{Answer, Asked, Down, Reply, Session, Up};
+use crate::dialect::{Answer, Asked, Reply, Session, Up};
 use crate::exchange::{Exchange, Facts, Item};
-use crate::fault::{Ending, Order};
+use crate::fault::Order;
 use crate::measure::CallEnd;
 use crate::net::Stream;
 
@@ -68,13 +69,16 @@ pub(super) async fn serve(
     } else {
         opening.forget();
     }
-    let over = both(talk.up(&mut up, introduction, early), talk.down(&mut down), talk.drained()).await;
+    let over =
+        both(talk.up(&mut up, introduction, early), talk.down(&mut down), talk.drained()).await;
     let injected = matches!(over, Over::Ending(_));
     let flights = std::mem::take(&mut talk.shared.lock().flights);
     for flight in flights {
         flight.cut(match &over {
             _ if injected => CallEnd::Injected,
-            Over::Broken(Way::Up, Broken::From) | Over::Broken(Way::Down, Broken::To) => CallEnd::ClientGone,
+            Over::Broken(Way::Up, Broken::From) | Over::Broken(Way::Down, Broken::To) => {
+                CallEnd::ClientGone
+            }
             Over::Drained => CallEnd::ClientGone,
             _ => CallEnd::UpstreamCut,
         });
@@ -166,7 +170,8 @@ impl Talk {
                 Came::End => {
                     let rest = buffer.split().freeze();
                     self.send(Way::Up, pipe, rest).await?;
-                    let orders = if self.line.touched() { self.line.show_end(Way::Up) } else { Vec::new() };
+                    let orders =
+                        if self.line.touched() { self.line.show_end(Way::Up) } else { Vec::new() };
                     self.carry_out(Way::Up, pipe, orders).await?;
                     pipe.end().await.map_err(broken)?;
                     return Ok(Over::Half);
@@ -282,7 +287,12 @@ impl Talk {
     }
 
     /// Answers a request in the server's place.
-    async fn refuse(&self, pipe: &mut Pipe, mut flight: Flight, answer: &Answer) -> Result<(), Over> {
+    async fn refuse(
+        &self,
+        pipe: &mut Pipe,
+        mut flight: Flight,
+        answer: &Answer,
+    ) -> Result<(), Over> {
         let upstream = {
             let mut shared = self.shared.lock();
             let idle = shared.flights.is_empty();
@@ -293,186 +303,6 @@ impl Talk {
         };
         self.stirred.notify_one();
         if upstream.is_empty() { Ok(()) } else { self.send(Way::Up, pipe, upstream).await }
-    }
-
-    // From the upstream to the app.
-
-    async fn down(&self, pipe: &mut Pipe) -> Over {
-        match self.carry_down(pipe).await {
-            Ok(over) | Err(over) => over,
-        }
-    }
-
-    async fn carry_down(&self, pipe: &mut Pipe) -> Result<Over, Over> {
-        let broken = |broken| Over::Broken(Way::Down, broken);
-        let mut buffer = BytesMut::new();
-        loop {
-            loop {
-                self.say_ours(pipe).await?;
-                if buffer.is_empty() || !self.hear(pipe, &mut buffer).await? {
-                    break;
-                }
-            }
-            let came = if buffer.is_empty() {
-                buffer = BytesMut::new();
-                tokio::select! {
-                    biased;
-                    () = self.stirred.notified() => continue,
-                    came = pipe.pass(|bytes| self.pass_down(bytes)) => came,
-                }
-            } else {
-                pipe.read().await
-            };
-            match came.map_err(broken)? {
-                Came::Held(bytes) => buffer.extend_from_slice(&bytes),
-                Came::End => {
-                    let rest = buffer.split().freeze();
-                    self.send(Way::Down, pipe, rest).await?;
-                    let orders =
-                        if self.line.touched() { self.line.show_end(Way::Down) } else { Vec::new() };
-                    self.carry_out(Way::Down, pipe, orders).await?;
-                    pipe.end().await.map_err(broken)?;
-                    return Ok(Over::Half);
-                }
-            }
-        }
-    }
-
-    fn pass_down(&self, bytes: &[u8]) -> usize {
-        if self.line.touched() {
-            return 0;
-        }
-        let mut shared = self.shared.lock();
-        let mut at = 0;
-        while at < bytes.len() {
-            if shared.opaque {
-                return bytes.len();
-            }
-            if shared.flights.front().is_some_and(Flight::is_touched) {
-                return at;
-            }
-            match shared.session.down(&bytes[at..], false) {
-                Down::Pass { len, ends } => {
-                    shared.passed(len);
-                    at += len;
-                    shared.ends(ends);
-                    if shared.flights.front().is_some_and(Flight::is_ours) {
-                        self.stirred.notify_one();
-                    }
-                }
-                Down::Opaque => shared.give_up(),
-                Down::More | Down::Part { .. } => return at,
-            }
-        }
-        at
-    }
-
-    /// Sends what is ours, while it is its turn.
-    async fn say_ours(&self, pipe: &mut Pipe) -> Result<(), Over> {
-        loop {
-            let (bytes, close) = {
-                let mut shared = self.shared.lock();
-                let Some(flight) = shared.flights.front_mut() else { return Ok(()) };
-                let Source::Ours { bytes, over, close } = &mut flight.source else { return Ok(()) };
-                let (bytes, over, close) = (bytes.split().freeze(), *over, *close);
-                flight.sent(bytes.len());
-                if over {
-                    shared.flights.pop_front();
-                } else if bytes.is_empty() {
-                    return Ok(());
-                }
-                (bytes, close)
-            };
-            self.send(Way::Down, pipe, bytes).await?;
-            if close {
-                return Err(Over::Ending(Ending::Close));
-            }
-        }
-    }
-
-    /// Takes the front of the server's bytes; false when more are needed.
-    async fn hear(&self, pipe: &mut Pipe, buffer: &mut BytesMut) -> Result<bool, Over> {
-        let (touched, front) = self.look(buffer);
-        let (item, whole, said, ends) = match front {
-            Down::More => return Ok(false),
-            Down::Opaque => {
-                self.shared.lock().give_up();
-                return Ok(true);
-            }
-            Down::Pass { len, ends } => {
-                (Item::Bytes(buffer.split_to(len).freeze()), false, false, ends)
-            }
-            Down::Part { event, said, ends } => {
-                let _ = buffer.split_to(event.raw.len());
-                (Item::Event(event), true, said, ends)
-            }
-        };
-        if touched {
-            self.show(pipe, item, whole, said, ends).await?;
-        } else {
-            let bytes = item.raw().clone();
-            self.shared.lock().passed(bytes.len());
-            self.send(Way::Down, pipe, bytes).await?;
-        }
-        self.shared.lock().ends(ends);
-        Ok(true)
-    }
-
-    fn look(&self, bytes: &[u8]) -> (bool, Down) {
-        let mut shared = self.shared.lock();
-        if shared.opaque {
-            return (false, Down::Pass { len: bytes.len(), ends: None });
-        }
-        let touched = shared.flights.front().is_some_and(Flight::is_touched);
-        (touched, shared.session.down(bytes, touched))
-    }
-
-    /// Shows a piece of an answer to the effects, and sends what they leave of it.
-    async fn show(
-        &self,
-        pipe: &mut Pipe,
-        item: Item,
-        whole: bool,
-        said: bool,
-        ends: Option<Reply>,
-    ) -> Result<(), Over> {
-        let orders = {
-            let mut shared = self.shared.lock();
-            let Shared { session, flights, .. } = &mut *shared;
-            let Some(flight) = flights.front_mut() else { return Ok(()) };
-            if let Some(left) = flight.stand_in(session.as_ref(), &item, said) {
-                let orders = left.map(|bytes| Order::Send(Item::Bytes(bytes)));
-                orders.into_iter().collect()
-            } else {
-                flight.show(self.line.now(), item, whole, ends.is_some())
-            }
-        };
-        for order in orders {
-            match order {
-                Order::Send(item) => {
-                    if let Some(flight) = self.shared.lock().flights.front_mut() {
-                        flight.sends(&item);
-                    }
-                    self.send(Way::Down, pipe, item.raw().clone()).await?;
-                }
-                Order::Wait(time) => {
-                    self.dependency().clock.sleep(time).await;
-                    if let Some(flight) = self.shared.lock().flights.front_mut() {
-                        flight.held(time);
-                    }
-                }
-                Order::End(Ending::Clean) => {
-                    let stays = self.shared.lock().flights.front_mut().is_some_and(Flight::end_early);
-                    if !stays {
-                        return Err(Over::Ending(Ending::Close));
-                    }
-                    break;
-                }
-                Order::End(ending) => return Err(Over::Ending(ending)),
-                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) => {}
-            }
-        }
-        Ok(())
     }
 
     // Both ways.
