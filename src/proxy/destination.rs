@@ -87,7 +87,7 @@ fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// Only an address of this machine can be bound to.
-fn is_of_this_machine(ip: IpAddr) -> bool {
+pub(super) fn is_of_this_machine(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 

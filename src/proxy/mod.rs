@@ -197,7 +197,7 @@ impl Proxy {
         let dialled = Arc::<Dialled>::default();
         let mut bound = Vec::with_capacity(listeners.len());
         let mut keys = Keys { dir: options.ca_dir.clone(), authority: None };
-        let mut directory = route::Directory { dependencies: Vec::new() };
+        let mut directory = route::Directory { dependencies: Vec::new(), raw: Vec::new() };
         for listener in listeners {
             let place = |address| listen::bind(&listener.name, address, options.fallback_to_free);
             let socket = listener.listen.map(place).transpose()?;
@@ -214,7 +214,9 @@ impl Proxy {
                     clock: Arc::clone(&clock),
                     drain: drain.clone(),
                 };
-                bound.extend(socket.map(|socket| (socket, Entrance::Raw(Arc::new(raw)))));
+                let raw = Arc::new(raw);
+                directory.raw.push(Arc::clone(&raw));
+                bound.extend(socket.map(|socket| (socket, Entrance::Raw(raw))));
                 continue;
             }
             let tls = listener.tls.as_ref().filter(|tls| **tls != ListenTls::Passes);

@@ -7,12 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Dependency;
 use super::forward::{self, Visit};
+use super::tcp::Raw;
 use crate::dialect::Answer;
 
 /// All dependencies, for listeners that serve more than one.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) dependencies: Vec<Arc<Dependency>>,
+    /// Those that speak no HTTP: they are told by their addresses alone.
+    pub(super) raw: Vec<Arc<Raw>>,
 }
 
 impl Directory {

@@ -10,8 +10,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::net::Origin;
 use crate::proxy::connection::Dependency;
 use crate::proxy::route::Directory;
+use crate::proxy::tcp::Raw;
 
 /// A name is looked up again after this.
 const FRESH: Duration = Duration::from_secs(10);
@@ -20,11 +22,28 @@ const KEPT: Duration = Duration::from_secs(600);
 /// How long the first connection waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A dependency of either kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found<'a> {
+    Http(&'a Arc<Dependency>),
+    /// It speaks no HTTP.
+    Raw(&'a Arc<Raw>),
+}
+
+impl Found<'_> {
+    fn origin(&self) -> &Origin {
+        match self {
+            Self::Http(dependency) => dependency.pool.origin(),
+            Self::Raw(raw) => raw.connector.origin(),
+        }
+    }
+}
+
 /// What is known of the upstreams' addresses.
 #[derive(Debug)]
 pub(super) struct Addresses {
     directory: Arc<Directory>,
-    /// By the index of the dependency.
+    /// By the number of the dependency.
     known: Mutex<HashMap<usize, Known>>,
     /// One at a time: whoever comes meanwhile waits for the same answer.
     lookup: tokio::sync::Mutex<()>,
@@ -42,9 +61,11 @@ impl Addresses {
     }
 
     /// The dependency whose upstream is at this address and port.
-    pub(super) async fn find(&self, place: SocketAddr) -> Option<&Arc<Dependency>> {
-        for (index, dependency) in self.directory.dependencies.iter().enumerate() {
-            let origin = dependency.pool.origin();
+    pub(super) async fn find(&self, place: SocketAddr) -> Option<Found<'_>> {
+        let raw = self.directory.raw.iter().map(Found::Raw);
+        let all = raw.chain(self.directory.dependencies.iter().map(Found::Http));
+        for (index, found) in all.enumerate() {
+            let origin = found.origin();
             if origin.port() != place.port() {
                 continue;
             }
@@ -53,7 +74,7 @@ impl Addresses {
                 Err(_) => self.means(index, origin.host(), place).await,
             };
             if here {
-                return Some(dependency);
+                return Some(found);
             }
         }
         None

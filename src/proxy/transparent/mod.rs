@@ -6,7 +6,7 @@ mod addresses;
 mod original;
 mod said;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use self::addresses::Addresses;
+use self::addresses::{Addresses, Found};
 pub(super) use self::original::listen;
 use self::said::Said;
 use super::connection::Dependency;
@@ -23,6 +23,7 @@ use super::destination;
 use super::intercept::{self, Meant};
 use super::route::Directory;
 use super::secure::Secure;
+use super::tcp::{self, Raw};
 use super::{Redirection, Transparent as Settings};
 use crate::net::{self, Dialled, Guard, Stream};
 
@@ -129,7 +130,9 @@ impl Transparent {
         }
         // What this machine sends itself by NAT arrives on loopback, from its outward address.
         let by_loopback = self.mode == Redirection::Redirect && here.is_loopback();
-        let local = client.ip().is_loopback() || by_loopback || is_of_this_machine(client.ip());
+        let local = client.ip().is_loopback()
+            || by_loopback
+            || destination::is_of_this_machine(client.ip());
         if !local && !destination::serves(client.ip(), &self.clients) {
             return Err(Refused::Stranger(client.ip()));
         }
@@ -143,7 +146,7 @@ impl Transparent {
         self.own.iter().any(|own| {
             own.port() == place.port()
                 && (own.ip() == place.ip()
-                    || own.ip().is_unspecified() && is_of_this_machine(place.ip()))
+                    || own.ip().is_unspecified() && destination::is_of_this_machine(place.ip()))
         })
     }
 
@@ -224,7 +227,12 @@ pub(super) async fn serve(gateway: Arc<Transparent>, stream: TcpStream) {
 
 async fn handle(gateway: &Transparent, stream: TcpStream, call: Call) {
     let stream = Stream::Tcp(stream);
-    let by_address = gateway.addresses.find(call.place).await;
+    let by_address = match gateway.addresses.find(call.place).await {
+        // The server may speak first, and no name is given: the address is all there is.
+        Some(Found::Raw(raw)) => return stand_in_raw(stream, raw).await,
+        Some(Found::Http(dependency)) => Some(dependency),
+        None => None,
+    };
     let (said, stream) = if SERVER_FIRST.contains(&call.place.port()) && by_address.is_none() {
         (Said::Silence, stream)
     } else {
@@ -239,6 +247,14 @@ async fn handle(gateway: &Transparent, stream: TcpStream, call: Call) {
         None if matches!(said, Said::Silence) => wait_for_a_word(gateway, stream, call).await,
         None => gateway.pass(stream, call).await,
     }
+}
+
+async fn stand_in_raw(stream: Stream, raw: &Arc<Raw>) {
+    if raw.engine.demand_at(raw.gate).refuse {
+        raw.engine.count_refused(&raw.name);
+        return stream.reset().await;
+    }
+    Box::pin(tcp::serve(stream, Arc::clone(raw))).await;
 }
 
 /// Nobody has spoken: the connection goes on, and whoever speaks first decides. A client that was
@@ -318,9 +334,4 @@ async fn explain(mut stream: TcpStream) {
     if stream.write_all((head + body).as_bytes()).await.is_ok() {
         Stream::Tcp(stream).close().await;
     }
-}
-
-/// Only an address of this machine can be bound to.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
 }
