@@ -21,8 +21,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
-pub use self::tcp::OPAQUE;
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
+pub use self::tcp::OPAQUE;
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of a kind of dependency.
@@ -226,11 +226,19 @@ pub const STORE_CLASSES: &[&str] = &[
 ];
 
 /// The kinds of dependency that `kind:` names.
-pub const KINDS: &[&str] =
-    &[
-        "azure-openai", "grpc", "http", "milvus", "openai", "pinecone", "postgres", "qdrant", "redis",
-        "tcp", "weaviate",
-    ];
+pub const KINDS: &[&str] = &[
+    "azure-openai",
+    "grpc",
+    "http",
+    "milvus",
+    "openai",
+    "pinecone",
+    "postgres",
+    "qdrant",
+    "redis",
+    "tcp",
+    "weaviate",
+];
 
 /// The dialect of a kind, None when there is no such kind.
 pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {

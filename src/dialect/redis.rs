@@ -49,7 +49,8 @@ impl Dialect for Redis {
     }
 
     fn read_message(&self, operation: Operation, body: &[u8]) -> Reading {
-        let error = body.strip_prefix(b"-").map(|text| String::from_utf8_lossy(text).trim().to_owned());
+        let error =
+            body.strip_prefix(b"-").map(|text| String::from_utf8_lossy(text).trim().to_owned());
         let tokens = Hits::of(operation, body).map_or(0, |hits| hits.count());
         Reading { tokens: u32::try_from(tokens).unwrap_or(u32::MAX), error, ..Reading::default() }
     }

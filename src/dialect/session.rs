@@ -59,9 +59,16 @@ pub enum Down {
     Opaque,
     /// A whole message, which may be the last of an answer.
     /// `said`: it is what an answer of ours would stand in place of.
-    Part { event: Event, said: bool, ends: Option<Reply> },
+    Part {
+        event: Event,
+        said: bool,
+        ends: Option<Reply>,
+    },
     /// These bytes pass as they are; with them an answer may end.
-    Pass { len: usize, ends: Option<Reply> },
+    Pass {
+        len: usize,
+        ends: Option<Reply>,
+    },
 }
 
 /// What a request asks.

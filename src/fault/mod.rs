@@ -125,8 +125,9 @@ impl Direction {
 }
 
 /// Why what needs requests cannot act on a raw connection as a whole.
-const NO_REQUESTS: Impossible =
-    Impossible("the connection's bytes have no requests that can be read (raw TCP, or TLS that passes)");
+const NO_REQUESTS: Impossible = Impossible(
+    "the connection's bytes have no requests that can be read (raw TCP, or TLS that passes)",
+);
 
 /// What a fault may look at when it is armed for an exchange.
 #[derive(Debug)]

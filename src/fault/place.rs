@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use http::{StatusCode, header, response};
 
-use super::{Arming, Impossible};
 use super::lengths::Lengths;
+use super::{Arming, Impossible};
 use crate::dialect::{Dialect, Reading, grpc};
 use crate::exchange::{Event, Framing, Item, Operation};
 use crate::units::{BadUnit, Percent, unit};

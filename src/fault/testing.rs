@@ -10,7 +10,9 @@ use http::{HeaderMap, Method, StatusCode, Uri, request, response};
 use super::{Arming, Chain, Draw, Ending, Fault, Fired, Impossible, Invalid, Order, Spec};
 use crate::dialect::{Answer, Dialect, Failure, Quota, Reading};
 use crate::dice::Dice;
-use crate::exchange::{Event, Exchange, ExchangeKey, Facts, Grain, Item, Level, Operation, Transport};
+use crate::exchange::{
+    Event, Exchange, ExchangeKey, Facts, Grain, Item, Level, Operation, Transport,
+};
 
 /// A provider whose events are `t…` (a token), `role`, `finish:WHY`, `usage:P,C` and `[DONE]`;
 /// its whole answers are words, each a token.

@@ -79,7 +79,8 @@ impl Origin {
             });
         }
         let host = url.host_str().ok_or_else(|| bad("it names no host"))?;
-        let port = url.port_or_known_default().or(usual_port).ok_or_else(|| bad("it names no port"))?;
+        let port =
+            url.port_or_known_default().or(usual_port).ok_or_else(|| bad("it names no port"))?;
         let authority = match url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),

@@ -50,8 +50,8 @@ use crate::engine::identify::Identify;
 use crate::measure::Recorder;
 use crate::net::ca::{Authority, CaError};
 use crate::net::{
-    BadOrigin, Certificates, Clock, ConnectOptions, Connector, Dialled, Guard, HttpVersion, KeyPair,
-    Origin, Pool, TrustError, UpstreamTls, pool,
+    BadOrigin, Certificates, Clock, ConnectOptions, Connector, Dialled, Guard, HttpVersion,
+    KeyPair, Origin, Pool, TrustError, UpstreamTls, pool,
 };
 
 /// A dependency, and where the app finds us in its place.

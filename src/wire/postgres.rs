@@ -239,7 +239,8 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(opening(&bytes[..cut]), Ok(None), "{cut}");
         }
-        let Ok(Some((_, Opening::Startup { database, .. }))) = opening(&start(b"user\0ann\0\0")) else {
+        let Ok(Some((_, Opening::Startup { database, .. }))) = opening(&start(b"user\0ann\0\0"))
+        else {
             panic!("a startup")
         };
         assert_eq!(database, "ann");

@@ -163,7 +163,8 @@ fn length(text: &[u8]) -> Result<Option<u64>, Malformed> {
         return Ok(None);
     }
     let digits = (1..=19).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+    let number =
+        std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| text.parse().ok());
     number.map(Some).ok_or(Malformed)
 }
 
@@ -184,7 +185,9 @@ pub fn words(command: &[u8], most: usize) -> Vec<&[u8]> {
     };
     let Some(count) = line(&mut rest) else { return found };
     for _ in 0..count.min(most as u64) {
-        let Some(length) = line(&mut rest).and_then(|length| usize::try_from(length).ok()) else { break };
+        let Some(length) = line(&mut rest).and_then(|length| usize::try_from(length).ok()) else {
+            break;
+        };
         let Some(word) = rest.get(..length) else { break };
         found.push(word);
         rest = rest.get(length + 2..).unwrap_or_default();
@@ -219,7 +222,8 @@ pub fn array(parts: &[&[u8]]) -> Bytes {
 
 /// An error: its first word says which.
 pub fn error(text: &str) -> Bytes {
-    let line: String = text.chars().map(|c| if matches!(c, '\r' | '\n') { ' ' } else { c }).collect();
+    let line: String =
+        text.chars().map(|c| if matches!(c, '\r' | '\n') { ' ' } else { c }).collect();
     format!("-{line}\r\n").into()
 }
 
@@ -268,7 +272,11 @@ mod tests {
     fn each_value_ends_where_it_ends() {
         for value in VALUES {
             for size in 1..=value.len() {
-                assert_eq!(ends(Side::Server, value, size), Ok(vec![value.len()]), "{value:?} {size}");
+                assert_eq!(
+                    ends(Side::Server, value, size),
+                    Ok(vec![value.len()]),
+                    "{value:?} {size}"
+                );
             }
         }
     }
@@ -284,7 +292,9 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_refused() {
-        for wrong in [&b"hello\r\n"[..], b"$x\r\n", b"$-2\r\n", b"*99999999999999999999\r\n", b"$5\n"] {
+        for wrong in
+            [&b"hello\r\n"[..], b"$x\r\n", b"$-2\r\n", b"*99999999999999999999\r\n", b"$5\n"]
+        {
             assert_eq!(ends(Side::Server, wrong, 99), Err(Malformed), "{wrong:?}");
         }
         assert_eq!(ends(Side::App, b"*1\r\n:1\r\n", 99), Err(Malformed));

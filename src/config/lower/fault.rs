@@ -206,7 +206,9 @@ impl Lowering<'_> {
             "openai" | "azure-openai" => {
                 !matches!(operation, Operation::Search | Operation::Upsert | Operation::Delete)
             }
-            "postgres" | "qdrant" | "redis" => !matches!(operation, Operation::Chat | Operation::Embed),
+            "postgres" | "qdrant" | "redis" => {
+                !matches!(operation, Operation::Chat | Operation::Embed)
+            }
             _ => operation == Operation::Other,
         };
         let kinds: Vec<&str> = targets

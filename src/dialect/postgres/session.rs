@@ -10,8 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use super::{sql, words};
-use crate::dialect::session::{Asked, Down, Refusal, Reply, Session, Up};
 use crate::dialect::Answer;
+use crate::dialect::session::{Asked, Down, Refusal, Reply, Session, Up};
 use crate::dice::hash_bytes;
 use crate::exchange::{Event, Framing, Operation};
 use crate::wire::postgres::{self as wire, Framer, Malformed, Opening};
@@ -115,7 +115,9 @@ impl Following {
                 Up::Opening { len, label }
             }
             // TLS that passes, a cancellation, or what is no PostgreSQL at all.
-            Ok(Some((_, Opening::Ssl | Opening::Gss | Opening::Cancel))) | Err(Malformed) => Up::Opaque,
+            Ok(Some((_, Opening::Ssl | Opening::Gss | Opening::Cancel))) | Err(Malformed) => {
+                Up::Opaque
+            }
         }
     }
 
@@ -230,7 +232,8 @@ impl Following {
                 self.note(asked, statement(sql));
             }
             b'B' => {
-                let Some((name, values)) = wire::name(payload).and_then(|(_, rest)| wire::name(rest))
+                let Some((name, values)) =
+                    wire::name(payload).and_then(|(_, rest)| wire::name(rest))
                 else {
                     return;
                 };
@@ -251,7 +254,9 @@ impl Following {
     /// Of several statements the first that reads or writes counts, else the first.
     fn note(&self, asked: &mut Option<Statement>, next: Statement) {
         match asked {
-            Some(first) if first.operation != Operation::Other || next.operation == Operation::Other => {
+            Some(first)
+                if first.operation != Operation::Other || next.operation == Operation::Other =>
+            {
                 first.hash = first.hash.rotate_left(7) ^ next.hash;
             }
             _ => *asked = Some(next),

@@ -94,7 +94,8 @@ impl<'a> Iterator for Tokens<'a> {
                 b'$' => self.skip_dollar(),
                 b'<' if self.is_distance() => return self.take(3, Token::Distance),
                 _ if is_word(first) => {
-                    let end = self.0.iter().position(|byte| !is_word(*byte)).unwrap_or(self.0.len());
+                    let end =
+                        self.0.iter().position(|byte| !is_word(*byte)).unwrap_or(self.0.len());
                     let word = String::from_utf8_lossy(&self.0[..end]);
                     self.skip(end);
                     return Some(Token::Word(word));
@@ -178,8 +179,16 @@ mod tests {
             ("select '<->'", "select", Operation::Read),
             ("select $a$ <-> $a$, $1", "select", Operation::Read),
             ("-- <->\n/* a /* b */ <=> */ (select 1)", "select", Operation::Read),
-            ("with q as (select 1) select * from d order by e <#> (table q)", "select", Operation::Search),
-            ("WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b TABLE x", "insert", Operation::Upsert),
+            (
+                "with q as (select 1) select * from d order by e <#> (table q)",
+                "select",
+                Operation::Search,
+            ),
+            (
+                "WITH x AS (DELETE FROM a RETURNING *) INSERT INTO b TABLE x",
+                "insert",
+                Operation::Upsert,
+            ),
             ("insert into d values ('a')", "insert", Operation::Upsert),
             ("COPY d FROM STDIN", "copy", Operation::Upsert),
             ("copy (select * from d) to stdout", "copy", Operation::Read),

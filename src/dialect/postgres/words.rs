@@ -38,7 +38,12 @@ const WORDS: &[Words] = &[
         "",
         "Check free disk space.",
     ),
-    ("53200", "out of memory", "Failed on request of size 1048576 in memory context \"ExecutorState\".", ""),
+    (
+        "53200",
+        "out of memory",
+        "Failed on request of size 1048576 in memory context \"ExecutorState\".",
+        "",
+    ),
     ("53300", "sorry, too many clients already", "", ""),
     ("53400", "temporary file size exceeds \"temp_file_limit\" (1048576kB)", "", ""),
     (
@@ -180,7 +185,8 @@ fn written(code: &str, message: &str, detail: &str, hint: &str) -> Bytes {
 /// The same error with the places in its message filled.
 pub(super) fn filled(body: &Bytes, user: &str, verb: &str) -> Bytes {
     let payload = body.get(5..).unwrap_or_default();
-    let text = |name| wire::field(payload, name).map(|field| String::from_utf8_lossy(field).into_owned());
+    let text =
+        |name| wire::field(payload, name).map(|field| String::from_utf8_lossy(field).into_owned());
     let (Some(code), Some(message)) = (text(b'C'), text(b'M')) else { return body.clone() };
     if !message.contains(USER) && !message.contains(VERB) {
         return body.clone();
@@ -218,7 +224,11 @@ mod tests {
         }
         let told = said(&Failure { code: Some("57P03"), ..Failure::default() });
         assert_eq!(told.2, "the database system is starting up");
-        let told = said(&Failure { code: Some("22012"), message: Some("division by zero"), ..Failure::default() });
+        let told = said(&Failure {
+            code: Some("22012"),
+            message: Some("division by zero"),
+            ..Failure::default()
+        });
         assert_eq!(told, ("ERROR".into(), "22012".into(), "division by zero".into()));
     }
 

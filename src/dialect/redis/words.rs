@@ -68,8 +68,8 @@ pub(super) fn status_of(reply: &[u8]) -> u16 {
     match word {
         b"MOVED" | b"ASK" => 307,
         b"NOAUTH" | b"NOPERM" | b"WRONGPASS" => 401,
-        b"BUSY" | b"CLUSTERDOWN" | b"LOADING" | b"MASTERDOWN" | b"MISCONF" | b"OOM" | b"READONLY"
-        | b"TRYAGAIN" => 503,
+        b"BUSY" | b"CLUSTERDOWN" | b"LOADING" | b"MASTERDOWN" | b"MISCONF" | b"OOM"
+        | b"READONLY" | b"TRYAGAIN" => 503,
         b"Timeout" => 504,
         b"ERR" if text.starts_with(b"ERR max") => 429,
         b"ERR" if text.starts_with(b"ERR internal") => 500,

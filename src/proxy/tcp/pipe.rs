@@ -68,7 +68,8 @@ impl Pipe {
         poll_fn(|cx| {
             loop {
                 ready!(self.poll_rest(cx))?;
-                let came = SCRATCH.with_borrow_mut(|scratch| self.poll_once(cx, scratch, &mut judge));
+                let came =
+                    SCRATCH.with_borrow_mut(|scratch| self.poll_once(cx, scratch, &mut judge));
                 if let Some(came) = ready!(came)? {
                     return Poll::Ready(Ok(came));
                 }
@@ -141,7 +142,8 @@ impl Pipe {
         judge: &mut impl FnMut(&[u8]) -> usize,
     ) -> Poll<Result<Option<Came>, Broken>> {
         let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(&mut self.from).poll_read(cx, &mut buffer)).map_err(|_: io::Error| Broken::From)?;
+        ready!(Pin::new(&mut self.from).poll_read(cx, &mut buffer))
+            .map_err(|_: io::Error| Broken::From)?;
         let bytes = buffer.filled();
         if bytes.is_empty() {
             return Poll::Ready(Ok(Some(Came::End)));

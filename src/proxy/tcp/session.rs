@@ -68,13 +68,16 @@ pub(super) async fn serve(
     } else {
         opening.forget();
     }
-    let over = both(talk.up(&mut up, introduction, early), talk.down(&mut down), talk.drained()).await;
+    let over =
+        both(talk.up(&mut up, introduction, early), talk.down(&mut down), talk.drained()).await;
     let injected = matches!(over, Over::Ending(_));
     let flights = std::mem::take(&mut talk.shared.lock().flights);
     for flight in flights {
         flight.cut(match &over {
             _ if injected => CallEnd::Injected,
-            Over::Broken(Way::Up, Broken::From) | Over::Broken(Way::Down, Broken::To) => CallEnd::ClientGone,
+            Over::Broken(Way::Up, Broken::From) | Over::Broken(Way::Down, Broken::To) => {
+                CallEnd::ClientGone
+            }
             Over::Drained => CallEnd::ClientGone,
             _ => CallEnd::UpstreamCut,
         });
@@ -166,7 +169,8 @@ impl Talk {
                 Came::End => {
                     let rest = buffer.split().freeze();
                     self.send(Way::Up, pipe, rest).await?;
-                    let orders = if self.line.touched() { self.line.show_end(Way::Up) } else { Vec::new() };
+                    let orders =
+                        if self.line.touched() { self.line.show_end(Way::Up) } else { Vec::new() };
                     self.carry_out(Way::Up, pipe, orders).await?;
                     pipe.end().await.map_err(broken)?;
                     return Ok(Over::Half);
@@ -282,7 +286,12 @@ impl Talk {
     }
 
     /// Answers a request in the server's place.
-    async fn refuse(&self, pipe: &mut Pipe, mut flight: Flight, answer: &Answer) -> Result<(), Over> {
+    async fn refuse(
+        &self,
+        pipe: &mut Pipe,
+        mut flight: Flight,
+        answer: &Answer,
+    ) -> Result<(), Over> {
         let upstream = {
             let mut shared = self.shared.lock();
             let idle = shared.flights.is_empty();
@@ -328,8 +337,11 @@ impl Talk {
                 Came::End => {
                     let rest = buffer.split().freeze();
                     self.send(Way::Down, pipe, rest).await?;
-                    let orders =
-                        if self.line.touched() { self.line.show_end(Way::Down) } else { Vec::new() };
+                    let orders = if self.line.touched() {
+                        self.line.show_end(Way::Down)
+                    } else {
+                        Vec::new()
+                    };
                     self.carry_out(Way::Down, pipe, orders).await?;
                     pipe.end().await.map_err(broken)?;
                     return Ok(Over::Half);
@@ -462,7 +474,8 @@ impl Talk {
                     }
                 }
                 Order::End(Ending::Clean) => {
-                    let stays = self.shared.lock().flights.front_mut().is_some_and(Flight::end_early);
+                    let stays =
+                        self.shared.lock().flights.front_mut().is_some_and(Flight::end_early);
                     if !stays {
                         return Err(Over::Ending(Ending::Close));
                     }

@@ -150,7 +150,11 @@ async fn a_delay_delays_each_piece_and_does_not_throttle() {
 async fn a_fault_that_is_armed_later_acts_on_a_connection_that_is_there() {
     let mut bench = Bench::start("tcp", ("latency", json!({ "add": "50ms" })), false);
     for (armed, took) in [(false, 0), (true, 100), (false, 0), (true, 100)] {
-        if armed { bench.arm() } else { drop(bench.engine.disarm("test")) }
+        if armed {
+            bench.arm()
+        } else {
+            drop(bench.engine.disarm("test"))
+        }
         let before = bench.passed();
         bench.app.write_all(b"ask").await.unwrap();
         read(&mut bench.upstream, 3).await;
@@ -296,7 +300,11 @@ const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
 async fn each_command_is_decided_on() {
     let mut bench = Bench::start("redis", ("latency", json!({ "add": "40ms" })), false);
     for (armed, took) in [(false, 0), (true, 40), (true, 40), (false, 0)] {
-        if armed { bench.arm() } else { drop(bench.engine.disarm("test")) }
+        if armed {
+            bench.arm()
+        } else {
+            drop(bench.engine.disarm("test"))
+        }
         let before = bench.passed();
         bench.app.write_all(GET).await.unwrap();
         assert_eq!(read(&mut bench.upstream, GET.len()).await, GET);

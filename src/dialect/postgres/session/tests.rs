@@ -48,7 +48,11 @@ fn ready(session: &mut Following, status: u8) {
 }
 
 fn timeout() -> Answer {
-    Answer { status: StatusCode::BAD_GATEWAY, headers: Vec::new(), body: words::error("57014", "late") }
+    Answer {
+        status: StatusCode::BAD_GATEWAY,
+        headers: Vec::new(),
+        body: words::error("57014", "late"),
+    }
 }
 
 #[test]
@@ -67,16 +71,23 @@ fn a_request_is_a_query_or_goes_up_to_its_sync() {
         assert_eq!(session.up(&bytes[..cut], true), Up::More, "{cut}");
     }
     let Up::Ask { len, asked } = session.up(&bytes, true) else { panic!("a request") };
-    assert_eq!((len, asked.path.as_str(), asked.operation), (bytes.len(), "/select", Operation::Read));
+    assert_eq!(
+        (len, asked.path.as_str(), asked.operation),
+        (bytes.len(), "/select", Operation::Read)
+    );
     ready(&mut session, b'I');
     let bytes = extended("s1", "select id from d order by e <=> $1", b"abc");
     let Up::Ask { len, asked: first } = session.up(&bytes, true) else { panic!("a request") };
     assert_eq!((len, first.operation), (bytes.len(), Operation::Search));
     ready(&mut session, b'I');
     // The statement again, by its name alone: the same key.
-    let again = [message(b'B', b"\0s1\0abc"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
+    let again =
+        [message(b'B', b"\0s1\0abc"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
     let Up::Ask { asked, .. } = session.up(&again, true) else { panic!("a request") };
-    assert_eq!((asked.path, asked.operation, asked.hash), (first.path, first.operation, first.hash));
+    assert_eq!(
+        (asked.path, asked.operation, asked.hash),
+        (first.path, first.operation, first.hash)
+    );
 }
 
 #[test]
@@ -106,7 +117,12 @@ fn what_passes_is_followed() {
         left = &left[len..];
     }
     assert_eq!((begun, session.cycles.len()), (3, 3));
-    let answers = [&wire::ready(b'I')[..], &words::error("57014", "x"), &wire::ready(b'I'), &wire::ready(b'T')];
+    let answers = [
+        &wire::ready(b'I')[..],
+        &words::error("57014", "x"),
+        &wire::ready(b'I'),
+        &wire::ready(b'T'),
+    ];
     let bytes = answers.concat();
     let (mut left, mut statuses) = (&bytes[..], Vec::new());
     while !left.is_empty() {
@@ -148,7 +164,8 @@ fn an_error_in_a_transaction_is_the_servers_too() {
 #[test]
 fn a_refused_pipeline_is_skipped_to_its_sync() {
     // Parse, Describe, Flush; the rest comes when that has been answered.
-    let first = [message(b'P', b"s\0select 1\0\0\0"), message(b'D', b"Ss\0"), message(b'H', b"")].concat();
+    let first =
+        [message(b'P', b"s\0select 1\0\0\0"), message(b'D', b"Ss\0"), message(b'H', b"")].concat();
     let rest = [message(b'B', b"\0s\0"), message(b'E', b"\0\0\0\0\0"), message(b'S', b"")].concat();
     let mut session = open();
     let Up::Ask { len, .. } = session.up(&first, true) else { panic!("a request") };

@@ -39,7 +39,8 @@ fn a_request_is_a_command() {
 #[test]
 fn what_passes_is_counted() {
     let mut session = open();
-    let bytes = [command(&["SET", "a", "1"]), command(&["GET", "a"]), b"\r\nping\r\n".to_vec()].concat();
+    let bytes =
+        [command(&["SET", "a", "1"]), command(&["GET", "a"]), b"\r\nping\r\n".to_vec()].concat();
     let (mut at, mut seen, mut begun) = (0, 0, 0);
     while at < bytes.len() {
         seen = bytes.len().min(seen.max(at) + 5);

@@ -34,7 +34,11 @@ pub(super) struct Flight {
 #[derive(Debug)]
 pub(super) enum Source {
     /// From us; the upstream has not seen the request.
-    Ours { bytes: BytesMut, over: bool, close: bool },
+    Ours {
+        bytes: BytesMut,
+        over: bool,
+        close: bool,
+    },
     Server,
     /// From the server, but for what it says of the failure; None once that has been said.
     Swapped(Option<Bytes>),
@@ -167,7 +171,13 @@ impl Flight {
     }
 
     /// Shows a piece of the answer to the effects.
-    pub(super) fn show(&mut self, now: Duration, item: Item, whole: bool, ends: bool) -> Vec<Order> {
+    pub(super) fn show(
+        &mut self,
+        now: Duration,
+        item: Item,
+        whole: bool,
+        ends: bool,
+    ) -> Vec<Order> {
         let mut orders = Vec::new();
         let alone = !self.began && ends && whole;
         if !self.began {
