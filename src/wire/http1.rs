@@ -11,6 +11,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+use super::strict;
+
 pub use self::body::{BadBody, Body, Taken};
 
 /// A longer head of a request is unusual.
@@ -91,6 +93,10 @@ pub fn answer_end(bytes: &[u8], searched: &mut usize) -> Result<Option<usize>, B
         if matches!(line, b"" | b"\r") {
             return if first { Err(BadAnswer::Blank) } else { Ok(Some(*searched)) };
         }
+        // The head of another protocol may never end.
+        if first && !line.starts_with(b"HTTP/1.") {
+            return Err(BadAnswer::Malformed(httparse::Error::Version));
+        }
     }
     if *searched == 0 {
         let mut lines = [const { MaybeUninit::uninit() }; 1];
@@ -143,7 +149,8 @@ pub fn request<'a>(
                 let start = offset(head, line.name.as_bytes());
                 let end = offset(head, line.value) + line.value.len();
                 let end = end + memchr(b'\n', &head[end..]).map_or(0, |at| at + 1);
-                if line.value.is_empty() || host.replace(start..end).is_some() {
+                let sound = !line.value.is_empty() && strict::is_host(line.value);
+                if !sound || host.replace(start..end).is_some() {
                     return Err(Unusual::Special);
                 }
             }

@@ -3,6 +3,8 @@
 
 use memchr::memchr;
 
+/// A longer method is none.
+const LONGEST_METHOD: usize = 64;
 /// A longer request line is refused with 414.
 pub const LONGEST_LINE: usize = 16 << 10;
 /// A longer head is refused with 431; nearly all servers refuse half of it.
@@ -49,6 +51,8 @@ pub enum Refusal {
     TwoFramings,
     #[error("a CONNECT has no body")]
     TunnelBody,
+    #[error("its chunks are framed wrong")]
+    Chunks,
 }
 
 impl Refusal {
@@ -64,8 +68,15 @@ impl Refusal {
     }
 }
 
-/// Checks a head that has not ended yet: whether it is too long already.
+/// Checks a head that has not ended yet: whether it is too long already, or no HTTP at all.
 pub fn check_part(head: &[u8]) -> Result<(), Refusal> {
+    let method = head.iter().take_while(|byte| is_token(**byte)).count();
+    match head.get(method) {
+        // Other protocols are told by their first bytes; their lines may never end.
+        Some(byte) if *byte != b' ' || method == 0 => return Err(Refusal::FirstLine),
+        None if method > LONGEST_METHOD => return Err(Refusal::FirstLine),
+        _ => {}
+    }
     if head.len() <= LONGEST_LINE {
         return Ok(());
     }
@@ -146,11 +157,7 @@ impl Found {
                 if std::mem::replace(&mut self.host, true) {
                     return Err(Refusal::ManyHosts);
                 }
-                let plain = |byte: &u8| {
-                    byte.is_ascii_graphic()
-                        && !matches!(byte, b'/' | b'@' | b',' | b'\\' | b'?' | b'#')
-                };
-                if !value.iter().all(plain) {
+                if !is_host(value) {
                     return Err(Refusal::BadHost);
                 }
             }
@@ -201,6 +208,13 @@ impl<'a> Iterator for Lines<'a> {
         self.0 = &self.0[end + 1..];
         Some(line.filter(|line| memchr(b'\r', line).is_none()).ok_or(Refusal::LineEnd))
     }
+}
+
+/// Whether a `Host` line may say this: a host, perhaps with a port, or nothing.
+pub fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| {
+        byte.is_ascii_graphic() && !matches!(byte, b'/' | b'@' | b',' | b'\\' | b'?' | b'#')
+    })
 }
 
 fn is_token(byte: u8) -> bool {
@@ -290,6 +304,16 @@ mod tests {
             ("CONNECT h:1 HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n", TunnelBody),
         ] {
             assert_eq!(check(head.as_bytes()), Err(refusal), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_is_told_by_its_first_bytes() {
+        for part in ["", "G", "GET", "GET /", "GET / HTTP/1.1\r\nHo"] {
+            assert_eq!(check_part(part.as_bytes()), Ok(()), "{part}");
+        }
+        for part in [" ", "\x16\x03\x01", "*1\r", "GET\t/", "\0", &"A".repeat(100)] {
+            assert_eq!(check_part(part.as_bytes()), Err(Refusal::FirstLine), "{part}");
         }
     }
 

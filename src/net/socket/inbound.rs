@@ -68,7 +68,11 @@ impl<S> Socket<S> {
                     Framing::Unknown => Reading::Unknown(false),
                 };
                 self.wire.slots.lock().head = Some(head);
-                let body = self.follow(&new[used..])?;
+                let Ok(body) = self.follow(&new[used..]) else {
+                    // Hyper has seen nothing of it yet.
+                    self.refuse(Refusal::Chunks);
+                    return Ok(0);
+                };
                 if begun {
                     self.ready.extend_from_slice(&new[used..used + body]);
                     return Ok(0);
@@ -123,7 +127,10 @@ impl<S> Socket<S> {
     /// Hyper is shown a request that stands for the refused one, in its turn; the connection is
     /// closed behind its answer.
     fn refuse(&mut self, refusal: Refusal) {
-        self.wire.slots.lock().refusal = Some(refusal);
+        let mut slots = self.wire.slots.lock();
+        slots.refusal = Some(refusal);
+        slots.head = None;
+        drop(slots);
         self.reading = Reading::Refused;
         self.ready = STAND_IN.to_vec();
         self.stash = Vec::new();

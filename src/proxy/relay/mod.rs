@@ -8,9 +8,12 @@ mod lane;
 mod side;
 
 use std::future::{Future as _, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::Sleep;
 
 use self::exchange::{After, Exchange};
 use self::side::{Scratch, Side};
@@ -18,6 +21,9 @@ use super::call::RETRY_COUNT;
 use super::connection::{Connection, Dependency};
 use crate::net::Stream;
 use crate::wire::http1::{self, Body, Unusual};
+
+/// How long a head may be on its way here.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A request as it goes to the upstream.
 struct Request {
@@ -52,11 +58,14 @@ pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Optio
         connection: Arc::new(line),
     };
     loop {
+        let mut slow = None;
         let next = poll_fn(|cx| match relay.poll_next(cx) {
+            Poll::Pending if relay.is_slow(&mut slow, cx) => Poll::Ready(Next::HandOver),
             Poll::Pending => drained.as_mut().poll(cx).map(|()| Next::Gone),
             next => next,
         })
         .await;
+        drop(slow);
         let after = match next {
             Next::Gone => return None,
             Next::HandOver => return Some(relay.app.stream.rewound(relay.ahead.into())),
@@ -118,6 +127,16 @@ impl Relay {
                 return Poll::Ready(next);
             }
         }
+    }
+
+    /// Whether a head has begun and is not whole after a while. The socket below hyper then waits
+    /// for the rest, and gives it up in words.
+    fn is_slow(&self, slow: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+        if self.ahead.is_empty() {
+            return false;
+        }
+        let slow = slow.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+        slow.as_mut().poll(cx).is_ready()
     }
 
     /// A request from the start of these bytes; the rest stays ahead. None: its head is not whole.

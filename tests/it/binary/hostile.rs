@@ -70,9 +70,8 @@ fn doubtful() -> Vec<(String, &'static str)> {
         (format!("{head}transfer-encoding : chunked\r\n\r\n0\r\n\r\n"), "400"),
         (format!("{head}x: a\r\n b\r\ncontent-length: 0\r\n\r\n"), "400"),
         (format!("{head}x: a\0b\r\ncontent-length: 0\r\n\r\n"), "400"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), "400"),
         ("\x16\x03\x01\x02\0\x01\0\x01".to_owned(), "400"),
-        (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(1 << 20)), "431"),
+        (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(1 << 20)), "414"),
         (format!("{head}x: {}\r\n\r\n", "a".repeat(1 << 20)), "431"),
         (format!("{head}{}\r\n", "x: y\r\n".repeat(10_000)), "431"),
         (format!("{head}transfer-encoding: chunked\r\n\r\nZZ\r\nab\r\n0\r\n\r\n"), ""),
@@ -105,8 +104,8 @@ async fn clients_that_send_anything_are_refused_and_others_served() {
             let mut peer = Peer::connect(llm).await;
             // The proxy may refuse it before all of it is written.
             let _ = peer.stream.write_all(request.as_bytes()).await;
-            let (answer, _) = soon(peer.rest()).await;
             let shown: String = request.chars().take(120).collect();
+            let (answer, _) = soon(peer.rest()).await;
             match status {
                 "" => assert!(!answer.contains(" 200 "), "{shown:?}: {answer}"),
                 _ => assert!(
@@ -115,13 +114,12 @@ async fn clients_that_send_anything_are_refused_and_others_served() {
                 ),
             }
         }
-        // Two lengths: the chunks count, and what follows them is no part of this request.
         let both = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{CHAT}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n",
             CHAT.len()
         );
         let (answer, _) = ask(llm, &both).await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
         assert!(!answer.contains("smuggled"), "{answer}");
         let nested = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 100000\r\n\r\n{}",

@@ -38,7 +38,7 @@ async fn bytes_go_both_ways_and_early_ones_are_kept() {
     let (_bench, gateway) = proxy().await;
     let early = b"\x16\x03early\0";
     let mut client = tunnel(gateway, &upstream.address.to_string(), early).await;
-    let many: Vec<u8> = (0..3_000_000u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let many: Vec<u8> = (0..3_000_000u32).map(|number| ((number * 7) >> 3) as u8).collect();
     let (mut read, mut write) = client.stream.split();
     let sending = async {
         write.write_all(&many).await.unwrap();
