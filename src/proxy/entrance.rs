@@ -23,6 +23,8 @@ pub(super) enum Entrance {
     Http(Arc<Dependency>),
     /// The same over TLS.
     Https(Arc<Dependency>, Arc<Secure>),
+    /// HTTP for many.
+    Shared(Arc<Route>),
     /// Connections that the kernel redirects.
     Transparent(Arc<Transparent>),
 }
@@ -33,6 +35,7 @@ impl Entrance {
         match self {
             Self::Forward(_) => "forward",
             Self::Http(dependency) | Self::Https(dependency, _) => &dependency.name,
+            Self::Shared(_) => "shared",
             Self::Transparent(_) => "transparent",
         }
     }
@@ -40,9 +43,8 @@ impl Entrance {
     /// The dependency that a fault may refuse connections of.
     pub(super) fn dependency(&self) -> Option<&Arc<Dependency>> {
         match self {
-            Self::Forward(_) => None,
+            Self::Forward(_) | Self::Shared(_) | Self::Transparent(_) => None,
             Self::Http(dependency) | Self::Https(dependency, _) => Some(dependency),
-            Self::Transparent(_) => None,
         }
     }
 
@@ -57,6 +59,7 @@ impl Entrance {
             Self::Https(dependency, secure) => {
                 secure::serve(stream, Arc::clone(dependency), Arc::clone(secure)).await;
             }
+            Self::Shared(route) => http(Stream::Tcp(stream), Arc::clone(route)).await,
             Self::Transparent(gateway) => transparent::serve(Arc::clone(gateway), stream).await,
         }
     }

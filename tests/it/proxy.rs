@@ -9,6 +9,8 @@ mod many;
 mod passing;
 mod refuse;
 mod relay;
+mod reload;
 pub(crate) mod secure;
+mod shared;
 mod slow;
 mod websocket;

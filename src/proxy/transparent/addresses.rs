@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Addresses {
     directory: Arc<Directory>,
-    /// By the index of the dependency.
-    known: Mutex<HashMap<usize, Known>>,
+    /// By the upstream's name.
+    known: Mutex<HashMap<String, Known>>,
     /// One at a time: whoever comes meanwhile waits for the same answer.
     lookup: tokio::sync::Mutex<()>,
 }
@@ -42,33 +42,33 @@ impl Addresses {
     }
 
     /// The dependency whose upstream is at this address and port.
-    pub(super) async fn find(&self, place: SocketAddr) -> Option<&Arc<Dependency>> {
-        for (index, dependency) in self.directory.dependencies.iter().enumerate() {
+    pub(super) async fn find(&self, place: SocketAddr) -> Option<Arc<Dependency>> {
+        for dependency in self.directory.all().iter() {
             let origin = dependency.pool.origin();
             if origin.port() != place.port() {
                 continue;
             }
             let here = match origin.host().parse::<IpAddr>() {
                 Ok(address) => address.to_canonical() == place.ip(),
-                Err(_) => self.means(index, origin.host(), place).await,
+                Err(_) => self.means(origin.host(), place).await,
             };
             if here {
-                return Some(dependency);
+                return Some(Arc::clone(dependency));
             }
         }
         None
     }
 
     /// Whether a name leads there.
-    async fn means(&self, index: usize, host: &str, place: SocketAddr) -> bool {
-        if self.known(index, place.ip()) {
+    async fn means(&self, host: &str, place: SocketAddr) -> bool {
+        if self.known(host, place.ip()) {
             return true;
         }
         let _alone = self.lookup.lock().await;
         let now = Instant::now();
         {
             let mut known = self.known.lock();
-            let known = known.entry(index).or_default();
+            let known = known.entry(host.to_owned()).or_default();
             if known.looked_up.is_some_and(|then| now.duration_since(then) < FRESH) {
                 return known.addresses.iter().any(|(one, _)| *one == place.ip());
             }
@@ -80,7 +80,7 @@ impl Addresses {
         };
         {
             let mut known = self.known.lock();
-            let known = known.entry(index).or_default();
+            let known = known.entry(host.to_owned()).or_default();
             known.addresses.retain(|(_, seen)| now.duration_since(*seen) < KEPT);
             for address in found {
                 let ip = address.ip().to_canonical();
@@ -88,11 +88,11 @@ impl Addresses {
                 known.addresses.push((ip, now));
             }
         }
-        self.known(index, place.ip())
+        self.known(host, place.ip())
     }
 
-    fn known(&self, index: usize, ip: IpAddr) -> bool {
+    fn known(&self, host: &str, ip: IpAddr) -> bool {
         let known = self.known.lock();
-        known.get(&index).is_some_and(|known| known.addresses.iter().any(|(one, _)| *one == ip))
+        known.get(host).is_some_and(|known| known.addresses.iter().any(|(one, _)| *one == ip))
     }
 }

@@ -148,16 +148,8 @@ impl Transparent {
     }
 
     /// The dependency that a client means, as far as its first words tell.
-    fn named(
-        &self,
-        said: &Said,
-        call: Call,
-        by_address: Option<&Arc<Dependency>>,
-    ) -> Option<Meant> {
-        let meant = |dependency: &Arc<Dependency>, host: String| Meant {
-            dependency: Arc::clone(dependency),
-            host,
-        };
+    fn named(&self, said: &Said, call: Call, by_address: Option<Arc<Dependency>>) -> Option<Meant> {
+        let meant = |dependency: Arc<Dependency>, host: String| Meant { dependency, host };
         let at_address = || by_address.map(|one| meant(one, call.place.ip().to_string()));
         let name = match said {
             Said::Tls(name) | Said::Http(name) | Said::Http2(name) => name.as_deref(),
