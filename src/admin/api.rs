@@ -1,5 +1,6 @@
 //! The routes of the admin API and what they read and answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::Control;
 use crate::engine::{Arming, Tally};
@@ -42,6 +44,9 @@ pub struct Status {
     /// The folder with the files that make apps trust our certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<std::path::PathBuf>,
+    /// Where the gateways are, by their names.
+    #[serde(default)]
+    pub gateways: BTreeMap<String, String>,
     pub faults: Vec<FaultStatus>,
     /// TLS handshakes with the app that failed although no fault touched them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -95,6 +100,7 @@ pub(super) fn router(control: Arc<Control>) -> Router {
         .route("/v1/faults/{name}/disarm", post(disarm))
         .route("/v1/stop", post(stop))
         .route("/v1/heartbeat", post(heartbeat))
+        .route("/v1/reload", post(reload))
         .fallback(async || problem(StatusCode::NOT_FOUND, "there is no such path; see `GET /`"))
         .layer(middleware::from_fn_with_state(Arc::clone(&control), hear))
         .layer(middleware::from_fn_with_state(Arc::clone(&control), may_steer))
@@ -158,6 +164,7 @@ async fn front() -> &'static str {
      POST /v1/faults/NAME/arm      {\"percent\": 20, \"for\": \"5m\"}  (both optional)\n\
      POST /v1/faults/NAME/disarm\n\
      POST /v1/stop                 disarms everything\n\
+     POST /v1/reload               reads the file anew (serve)\n\
      POST /v1/heartbeat            says that whoever steers is still there (safety.heartbeat)\n"
 }
 
@@ -168,13 +175,15 @@ async fn metrics(State(control): State<Arc<Control>>) -> Response {
 }
 
 async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
+    let file = control.file.load();
     Json(Status {
-        name: control.name.clone(),
+        name: file.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: control.clock.now().as_secs_f64(),
-        dependencies: control.dependencies.clone(),
-        forward: control.forward,
-        trust: control.trust.clone(),
+        dependencies: file.dependencies.clone(),
+        forward: file.forward,
+        trust: file.trust.clone(),
+        gateways: file.gateways.iter().cloned().collect(),
         faults: fault_list(&control),
         failed_handshakes: handshake_list(&control),
     })
@@ -219,7 +228,8 @@ fn fault_list(control: &Control) -> Vec<FaultStatus> {
 }
 
 fn target_of(control: &Control, fault: &str) -> String {
-    let rule = control.engine.rules().find(|rule| &*rule.name == fault);
+    let rules = control.engine.rules();
+    let rule = rules.iter().find(|rule| &*rule.name == fault);
     rule.map(|rule| rule.target_text.clone()).unwrap_or_default()
 }
 
@@ -234,8 +244,9 @@ async fn arm(
         Err(reason) => return problem(StatusCode::BAD_REQUEST, &reason),
     };
     let now = control.clock.now();
-    let lease = request.lease.map(|lease| lease.0).or(control.lease).or(control.longest);
-    if let (Some(longest), Some(lease)) = (control.longest, lease)
+    let longest = control.file.load().longest;
+    let lease = request.lease.map(|lease| lease.0).or(control.lease).or(longest);
+    if let (Some(longest), Some(lease)) = (longest, lease)
         && lease > longest
     {
         let reason = format!("`for` may be at most {} (safety.max_duration)", Span(longest));
@@ -284,6 +295,22 @@ async fn stop(State(control): State<Arc<Control>>) -> Json<Vec<FaultStatus>> {
     control.engine.disarm_all();
     tracing::info!("everything disarmed");
     Json(fault_list(&control))
+}
+
+/// Reads the file anew; what has changed is told, or why everything stays as it was.
+async fn reload(State(control): State<Arc<Control>>) -> Response {
+    let nobody =
+        || problem(StatusCode::CONFLICT, "only `brownout serve` reads its file anew while it runs");
+    let (wish, answer) = oneshot::channel();
+    let Some(reload) = control.reload.get() else { return nobody() };
+    if reload.send(wish).await.is_err() {
+        return nobody();
+    }
+    match answer.await {
+        Ok(Ok(changed)) => Json(serde_json::json!({ "changed": changed })).into_response(),
+        Ok(Err(refused)) => problem(StatusCode::UNPROCESSABLE_ENTITY, &refused),
+        Err(_) => nobody(),
+    }
 }
 
 fn problem(status: StatusCode, reason: &str) -> Response {

@@ -1,5 +1,5 @@
 //! Live control over HTTP: arm, disarm, stop, status, health and metrics. Loopback by default; it
-//! changes armed state only, never rules, and knows no key.
+//! changes armed state only, hands wishes for a reload on, and knows no key.
 
 mod api;
 pub mod client;
@@ -7,11 +7,14 @@ mod metrics;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub use self::api::{ArmRequest, DependencyStatus, FaultStatus, HandshakeStatus, Status};
@@ -25,28 +28,43 @@ pub struct Control {
     pub engine: Arc<Engine>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
-    pub name: String,
-    pub dependencies: Vec<DependencyStatus>,
-    /// The gateway for `HTTP_PROXY`.
-    pub forward: Option<SocketAddr>,
-    /// Where apps find what they must trust.
-    pub trust: Option<std::path::PathBuf>,
+    pub file: ArcSwap<FileFacts>,
     /// How long a fault stays armed when the caller does not say; None: as long as `longest`.
     pub lease: Option<Duration>,
-    /// The longest a caller may arm a fault for; None: until disarmed.
-    pub longest: Option<Duration>,
     /// Callers may arm and disarm; else they can only look.
     pub steering: bool,
-    /// Whoever arms faults here must be heard again within this time, or everything is disarmed.
-    pub heartbeat: Option<Duration>,
+    /// Where wishes to read the file anew go; unset where nobody does that.
+    pub reload: OnceLock<mpsc::Sender<ReloadWish>>,
     /// When a caller of `/v1` was last heard; none while nobody has armed anything here.
     pub heard: Mutex<Option<Duration>>,
 }
 
+/// What the file says; a reload replaces it.
+#[derive(Clone, Debug, Default)]
+pub struct FileFacts {
+    pub name: String,
+    pub dependencies: Vec<DependencyStatus>,
+    /// Gateways and their addresses: `shared`, `http://127.0.0.1:4000`.
+    pub gateways: Vec<(String, String)>,
+    /// The gateway for `HTTP_PROXY`.
+    pub forward: Option<SocketAddr>,
+    /// Where apps find what they must trust.
+    pub trust: Option<std::path::PathBuf>,
+    /// The longest a caller may arm a fault for; None: until disarmed.
+    pub longest: Option<Duration>,
+    /// Whoever arms faults here must be heard again within this time, or everything is disarmed.
+    pub heartbeat: Option<Duration>,
+}
+
+/// A wish to read the file anew, and where the answer goes: what has changed, or why the file is
+/// refused.
+pub type ReloadWish = oneshot::Sender<Result<Vec<String>, String>>;
+
 impl Control {
     /// Disarms everything when the one who armed it has not been heard for too long; true then.
     pub fn watch_heartbeat(&self) -> bool {
-        let (Some(heartbeat), Some(heard)) = (self.heartbeat, *self.heard.lock()) else {
+        let (Some(heartbeat), Some(heard)) = (self.file.load().heartbeat, *self.heard.lock())
+        else {
             return false;
         };
         if self.clock.now().saturating_sub(heard) < heartbeat || self.engine.armed().is_empty() {
@@ -70,21 +88,32 @@ impl Control {
 #[derive(Debug)]
 pub struct Admin {
     pub address: SocketAddr,
+    socket: OwnedFd,
     task: JoinHandle<()>,
 }
 
 impl Admin {
     /// Serves the API at this address (port 0 picks a free one).
     pub async fn start(address: SocketAddr, control: Arc<Control>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::over(TcpListener::bind(address).await?, control)
+    }
+
+    /// The same on a socket that listens already.
+    pub fn over(listener: TcpListener, control: Arc<Control>) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        let socket = listener.as_fd().try_clone_to_owned()?;
         let router = api::router(control);
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the admin API ended");
             }
         });
-        Ok(Self { address, task })
+        Ok(Self { address, socket, task })
+    }
+
+    /// Its listening socket once more, for another process.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
     }
 }
 
@@ -116,14 +145,13 @@ mod tests {
             engine: Arc::new(Engine::new(1, vec![rule], Recorder::none())),
             clock: Arc::new(PausedClock::new()),
             metrics: Arc::default(),
-            name: "test".into(),
-            dependencies: Vec::new(),
-            forward: None,
-            trust: None,
+            file: ArcSwap::from_pointee(FileFacts {
+                heartbeat: Some(heartbeat),
+                ..FileFacts::default()
+            }),
             lease: None,
-            longest: None,
             steering: true,
-            heartbeat: Some(heartbeat),
+            reload: OnceLock::new(),
             heard: Mutex::new(None),
         }
     }

@@ -253,6 +253,19 @@ pub(crate) struct ServeArgs {
     /// Where decisions.jsonl goes; nothing is written without it.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Read the file anew whenever it changes, as SIGHUP does.
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    /// Take over from the `serve` that has this Unix socket, and hand over there to the next one, so
+    /// that no connection is refused meanwhile.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) handover: Option<PathBuf>,
+
+    /// How long what is under way may take to end after Ctrl-C or SIGTERM.
+    #[arg(long, value_name = "TIME", default_value = "25s")]
+    pub(crate) drain_timeout: crate::units::Span,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]

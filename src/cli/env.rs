@@ -86,6 +86,7 @@ pub(crate) fn of_running(
 fn addresses<'a>(status: &'a Status, upstreams: &'a [Option<Url>]) -> Vec<Address<'a>> {
     let address = |(one, upstream): (&'a crate::admin::DependencyStatus, &'a Option<Url>)| {
         let (scheme, place) = one.listen.split_once("://").unwrap_or_default();
+        let (place, prefix) = place.split_at(place.find('/').unwrap_or(place.len()));
         Address {
             name: &one.name,
             kind: &one.kind,
@@ -93,6 +94,7 @@ fn addresses<'a>(status: &'a Status, upstreams: &'a [Option<Url>]) -> Vec<Addres
             tls: matches!(scheme, "https" | "rediss"),
             upstream: upstream.as_ref(),
             hosts: &one.hosts,
+            prefix: prefix.to_owned(),
         }
     };
     status.dependencies.iter().zip(upstreams).map(address).collect()

@@ -97,8 +97,8 @@ fn announce(world: &World, admin: SocketAddr) {
             end.upstream
         ));
     }
-    for (name, address) in world.gateways() {
-        terminal::note(&format!("  {name:<14} {address}  (gateway)"));
+    for (name, url) in &world.gateways {
+        terminal::note(&format!("  {name:<14} {url}  (gateway)"));
     }
     let armed = world.engine.armed();
     let names: Vec<&str> = armed.iter().map(|(name, _)| &**name).collect();

@@ -17,13 +17,30 @@ pub(crate) fn load_text_alone(args: &FileArgs) -> Result<Plan, Failed> {
     find(args, &config::Options { text_alone: true, ..options(args) })
 }
 
+/// The file that `load` reads; None when the text comes from elsewhere.
+pub(crate) fn path(args: &FileArgs) -> Option<PathBuf> {
+    if let Some(path) = args.file.as_ref().or(args.config.as_ref()) {
+        return Some(path.clone());
+    }
+    match std::env::var_os("BROWNOUT_CONFIG").filter(|value| !value.is_empty()) {
+        Some(config) if is_text(&config.to_string_lossy()) => None,
+        Some(config) => Some(config.into()),
+        None => usual_file().ok(),
+    }
+}
+
+/// Whether `$BROWNOUT_CONFIG` holds an experiment itself.
+fn is_text(config: &str) -> bool {
+    config.contains('\n') || config.trim_start().starts_with('{')
+}
+
 fn find(args: &FileArgs, options: &config::Options<'_>) -> Result<Plan, Failed> {
     if let Some(path) = args.file.as_ref().or(args.config.as_ref()) {
         return load_file(path, options);
     }
     if let Some(config) = std::env::var_os("BROWNOUT_CONFIG").filter(|value| !value.is_empty()) {
         let text = config.to_string_lossy();
-        if text.contains('\n') || text.trim_start().starts_with('{') {
+        if is_text(&text) {
             return told(config::load("$BROWNOUT_CONFIG", &text, options));
         }
         return load_file(Path::new(&config), options);

@@ -67,7 +67,7 @@ struct Screen {
 impl Screen {
     fn take(&mut self, event: Event) {
         match event {
-            Event::Listening { endpoints, admin, seed } => {
+            Event::Listening { endpoints, gateways, admin, seed } => {
                 for end in &endpoints {
                     self.say(&format!(
                         "  {:<12} {}  ->  {}",
@@ -75,6 +75,9 @@ impl Screen {
                         end.url.as_deref().unwrap_or("through a gateway"),
                         end.upstream
                     ));
+                }
+                for (name, url) in &gateways {
+                    self.say(&format!("  {:<12} {url}  (gateway)", name));
                 }
                 if let Some(admin) = admin {
                     self.say(&format!("  {:<12} http://{admin}", "admin"));

@@ -1,11 +1,14 @@
 //! `serve`: the proxy alone, with its admin API, until told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::args::ServeArgs;
+use super::handover::{self, Post, Step, Taken};
+use super::reload::{self, Reloads};
 use super::run::quoted;
 use super::{Failed, control, exit, inputs, signals, terminal};
 use crate::admin::{Admin, Control};
@@ -33,36 +36,100 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             Failed::run(format!("`{}` cannot be made: {error}", folder.display()))
         })?;
     }
+    let taken = args.handover.as_deref().map(handover::take).transpose()?.flatten();
+    if let Some(journal) = journal.as_deref().filter(|_| taken.is_some()) {
+        keep_journal(journal)?;
+    }
     terminal::runtime()?.block_on(async {
         // Before anybody is told that it serves, and could end it.
-        let mut stop = signals::watch("finishing: faults are off, connections are being ended");
+        let mut stop = signals::watch_but_hangup(
+            "finishing: faults are off, connections are being ended (once more to stop now)",
+        );
+        let mut reloads = Reloads::of(&args.file, args.watch);
         let setup = Setup {
             seed,
             ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
             journal: journal.as_deref(),
             mark: args.mark,
             socket_mark: args.socket_mark,
+            inherited: taken.as_ref().map(|taken| taken.sockets.clone()).unwrap_or_default(),
             ..Setup::default()
         };
-        let world =
+        let mut world =
             World::start(&mut plan, setup).await.map_err(|error| Failed::run(error.to_string()))?;
+        let control = world.control(lease, true);
+        let _ = control.reload.set(reloads.wishes());
+        let kept = taken.as_ref().map(|taken| taken.arm(&world, &control)).unwrap_or_default();
         for fault in &args.arm {
             let from = world.clock.now();
             let arming = Arming { percent: None, from, until: lease.map(|lease| from + lease) };
             world.engine.arm(fault, arming).map_err(Failed::usage)?;
         }
-        let control = world.control(lease, true);
-        let admin = Admin::start(args.admin, Arc::clone(&control)).await.map_err(|error| {
-            Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
-        })?;
-        announce(&world, &admin, args, seed)?;
-        tokio::select! {
-            () = Stop::Soon.wished(&mut stop) => {}
-            () = keep_safe(&world, &control) => {}
+        let (admin, mut post) = open(args, taken, &control).await?;
+        if !kept.is_empty() {
+            terminal::note(&kept.join("; "));
         }
-        world.close(&mut stop).await;
+        announce(&world, &admin, args, seed)?;
+        let handed_over = loop {
+            tokio::select! {
+                () = Stop::Soon.wished(&mut stop) => break false,
+                wish = reloads.next() => {
+                    reload::carry_out(wish, &mut world, &control, &args.file).await;
+                }
+                step = handover::step(post.as_mut()) => match step {
+                    Step::Asked(next) => {
+                        handover::give(next, post.as_mut(), &world, &admin, &control);
+                    }
+                    Step::Served => break true,
+                },
+                () = keep_safe(&world, &control) => {}
+            }
+        };
+        if handed_over {
+            terminal::note("another process serves from here on; what is under way here ends");
+            drop(admin);
+            world.step_aside().await;
+        }
+        world.close_within(args.drain_timeout.0, &mut stop).await;
         Ok(exit::PASS)
     })
+}
+
+/// The admin API and the place where the next one asks, taken over from the one before if there is
+/// one; from then on that one takes no more connections.
+async fn open(
+    args: &ServeArgs,
+    mut taken: Option<Taken>,
+    control: &Arc<Control>,
+) -> Result<(Admin, Option<Post>), Failed> {
+    let socket = taken.as_mut().and_then(|taken| taken.admin_at(args.admin));
+    let admin = match socket {
+        Some(socket) => tokio::net::TcpListener::from_std(socket)
+            .and_then(|socket| Admin::over(socket, Arc::clone(control))),
+        None => Admin::start(args.admin, Arc::clone(control)).await,
+    };
+    let admin = admin.map_err(|error| {
+        Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
+    })?;
+    let post = args.handover.as_deref().map(Post::open).transpose()?;
+    if let Some(taken) = taken {
+        taken.served();
+    }
+    Ok((admin, post))
+}
+
+/// The decisions of the one before, who may still write some: under another name.
+fn keep_journal(journal: &Path) -> Result<(), Failed> {
+    let free = (1..).map(|number| journal.with_extension(format!("{number}.jsonl")));
+    let Some(free) = free.into_iter().find(|name| !name.exists()) else { return Ok(()) };
+    match std::fs::rename(journal, &free) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failed::run(format!(
+            "`{}` cannot be kept as `{}`: {error}",
+            journal.display(),
+            free.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Ends leases, and everything when whoever armed it has gone.
@@ -101,10 +168,8 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
                 )
             })
             .collect();
-        let gateways: serde_json::Map<String, serde_json::Value> = world
-            .gateways()
-            .map(|(name, address)| (name.to_string(), address.to_string().into()))
-            .collect();
+        let gateways: serde_json::Map<String, serde_json::Value> =
+            world.gateways.iter().map(|(name, url)| (name.clone(), url.clone().into())).collect();
         let env: serde_json::Map<String, serde_json::Value> =
             world.variables().into_iter().map(|(name, value)| (name, value.into())).collect();
         let line = json!({
@@ -125,8 +190,8 @@ fn announce(world: &World, admin: &Admin, args: &ServeArgs, seed: u64) -> Result
             end.upstream
         ));
     }
-    for (name, address) in world.gateways() {
-        text.push_str(&format!("  {name:<14} {address}  (gateway)\n"));
+    for (name, url) in &world.gateways {
+        text.push_str(&format!("  {:<14} {url}\n", format!("{name} gateway")));
     }
     text.push_str(&format!("  {:<14} http://{}   seed {seed}\n\n", "admin", admin.address));
     for (name, value) in world.variables() {

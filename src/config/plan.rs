@@ -49,6 +49,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// All that makes a fault what it is, for telling whether another file has the same.
+    pub fn meaning_of(&self, rule: &Rule) -> String {
+        let mut meaning =
+            format!("{:?}", (&rule.targets, &rule.selector, &rule.percent, &rule.sticky));
+        for (effect, _) in &rule.effects {
+            meaning.push_str(&format!("; {effect}: {}", self.effect_text(&rule.name, effect)));
+        }
+        meaning
+    }
+}
+
 /// A dependency and where the app finds us instead.
 #[derive(Clone, Debug)]
 pub struct Dependency {

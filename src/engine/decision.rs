@@ -98,8 +98,11 @@ impl Open {
             let line = self.line(considered, &entry, &fired);
             self.engine.journal.record(Observation::Decision(Box::new(line)));
         }
-        if self.touched && !acted {
-            self.engine.windows[self.place].lock().give_back(self.at);
+        if self.touched
+            && !acted
+            && let Some(window) = self.engine.window(self.place)
+        {
+            window.lock().give_back(self.at);
         }
     }
 

@@ -7,6 +7,7 @@
 mod affected;
 mod decision;
 pub mod identify;
+mod loaded;
 mod ordinal;
 mod raw;
 mod selector;
@@ -29,9 +30,10 @@ use self::affected::Window;
 pub use self::decision::Decision;
 use self::decision::{Considered, Open};
 use self::identify::Identify;
+use self::loaded::{Loaded, place_of};
 use self::ordinal::Ordinals;
 pub use self::selector::Selector;
-use self::snapshot::{Armed, Snapshot};
+use self::snapshot::Snapshot;
 use self::tally::Entry;
 pub use self::tally::Tally;
 use crate::dialect::Dialect;
@@ -109,58 +111,95 @@ pub struct Engine(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    rules: Vec<Arc<Loaded>>,
-    /// The dependencies that any rule targets.
-    dependencies: Vec<Arc<str>>,
+    dice: Dice,
+    /// Replaced with `changes` held.
+    rules: ArcSwap<Vec<Arc<Loaded>>>,
+    /// The dependencies that are known, by their gates. It only ever grows, so that a gate stays
+    /// what it is when the rules are replaced.
+    places: ArcSwap<Vec<Place>>,
     snapshot: ArcSwap<Snapshot>,
     /// Held while the snapshot is replaced; counts the changes.
     changes: Mutex<watch::Sender<u64>>,
     ordinals: Mutex<Ordinals>,
-    /// One for each dependency.
-    windows: Vec<Mutex<Window>>,
     /// The bits of `max_affected` as a share; 1 and above mean no limit.
     limit: AtomicU64,
     journal: Recorder,
 }
 
-/// A rule with its own stream of dice and its books.
-#[derive(Debug)]
-struct Loaded {
-    rule: Rule,
-    dice: Dice,
-    tally: Mutex<Tally>,
+/// A dependency.
+#[derive(Clone, Debug)]
+struct Place {
+    name: Arc<str>,
+    window: Arc<Mutex<Window>>,
 }
 
 impl Engine {
     /// An engine with these rules, all disarmed.
     pub fn new(seed: u64, rules: Vec<Rule>, journal: Recorder) -> Self {
         let dice = Dice::from_seed(seed);
-        let mut dependencies: Vec<Arc<str>> = Vec::new();
-        for target in rules.iter().flat_map(|rule| &rule.targets) {
-            if !dependencies.contains(target) {
-                dependencies.push(Arc::clone(target));
-            }
-        }
-        let load = |rule: Rule| {
-            let dice = dice.fork(&rule.name);
-            Arc::new(Loaded { rule, dice, tally: Mutex::default() })
-        };
-        Self(Arc::new(Inner {
-            rules: rules.into_iter().map(load).collect(),
+        let inner = Inner {
+            rules: ArcSwap::default(),
+            places: ArcSwap::default(),
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             changes: Mutex::new(watch::Sender::new(0)),
             ordinals: Mutex::default(),
-            windows: dependencies.iter().map(|_| Mutex::default()).collect(),
-            dependencies,
             limit: AtomicU64::new(f64::INFINITY.to_bits()),
+            dice,
             journal,
-        }))
+        };
+        let engine = Self(Arc::new(inner));
+        engine.replace(rules, &|_| false);
+        engine
     }
 
-    /// The place of a dependency; one that no rule targets has a gate that nothing is armed for.
+    /// Takes other rules in place of those it has. A fault of the same name keeps how it is armed
+    /// and its tally; where `unchanged` says so, also the state of its effects. Exchanges under way
+    /// keep the rules that judged them. Gives the names of armed faults that are gone.
+    pub fn replace(&self, rules: Vec<Rule>, unchanged: &dyn Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let targets: Vec<Arc<str>> =
+            rules.iter().flat_map(|rule| rule.targets.iter().cloned()).collect();
+        self.know(&targets);
+        let changes = self.0.changes.lock();
+        let known = self.0.rules.load_full();
+        let load = |rule: Rule| match known.iter().find(|old| old.rule.name == rule.name) {
+            Some(old) if unchanged(&rule.name) => Arc::clone(old),
+            old => Arc::new(Loaded {
+                dice: self.0.dice.fork(&rule.name),
+                tally: old.map(|old| Arc::clone(&old.tally)).unwrap_or_default(),
+                rule: Arc::new(rule),
+            }),
+        };
+        let rules: Vec<Arc<Loaded>> = rules.into_iter().map(load).collect();
+        let before = self.0.snapshot.load_full();
+        let armed = |name: &Arc<str>| before.armed().find(|armed| armed.rule.rule.name == *name);
+        let armings: Vec<Option<Arming>> =
+            rules.iter().map(|new| armed(&new.rule.name).map(|armed| armed.arming)).collect();
+        let kept = |name: &Arc<str>| rules.iter().any(|new| new.rule.name == *name);
+        let gone = before.armed().map(|armed| Arc::clone(&armed.rule.rule.name));
+        let gone: Vec<Arc<str>> = gone.filter(|name| !kept(name)).collect();
+        self.0.rules.store(Arc::new(rules));
+        self.0.publish(&changes, &before, armings);
+        gone
+    }
+
+    /// Gives dependencies their places, if they have none.
+    pub fn know(&self, dependencies: &[Arc<str>]) {
+        let _held = self.0.changes.lock();
+        let mut places = (*self.0.places.load_full()).clone();
+        for name in dependencies {
+            if !places.iter().any(|place| place.name == *name) {
+                places.push(Place { name: Arc::clone(name), window: Arc::default() });
+            }
+        }
+        self.0.places.store(Arc::new(places));
+    }
+
+    /// The place of a dependency; one that is not known and that no rule targets has a gate that
+    /// nothing is ever armed for.
     pub fn gate(&self, dependency: &str) -> Gate {
-        let mut known = self.0.dependencies.iter();
-        Gate(known.position(|name| **name == *dependency).unwrap_or(usize::MAX))
+        let places = self.0.places.load();
+        let place = places.iter().position(|place| *place.name == *dependency);
+        Gate(place.unwrap_or(usize::MAX))
     }
 
     /// What must be known before deciding behind this gate. Cheap and free of allocation: one
@@ -315,33 +354,40 @@ impl Engine {
     /// far as exchanges are decided on. Below 1 no connections are refused as a whole.
     pub fn limit_affected(&self, share: f64) {
         self.0.limit.store(share.to_bits(), Ordering::Relaxed);
-        self.0.rearm(|_| {});
+        self.0.rearm(|_, _| {});
     }
 
     /// Arms a fault, anew if it was armed; an error names the faults there are.
     pub fn arm(&self, fault: &str, arming: Arming) -> Result<(), String> {
-        let place = self.0.place_of(fault).ok_or_else(|| self.0.unknown(fault))?;
-        for (_, fault) in &self.0.rules[place].rule.effects {
-            fault.reset();
-        }
-        self.0.rearm(|armings| armings[place] = Some(arming));
-        Ok(())
+        let mut known = false;
+        self.0.rearm(|rules, armings| {
+            let Some(place) = place_of(rules, fault) else { return };
+            known = true;
+            for (_, effect) in &rules[place].rule.effects {
+                effect.reset();
+            }
+            armings[place] = Some(arming);
+        });
+        if known { Ok(()) } else { Err(self.0.unknown(fault)) }
     }
 
     /// Disarms a fault; false when it was not armed.
     pub fn disarm(&self, fault: &str) -> bool {
-        let Some(place) = self.0.place_of(fault) else { return false };
-        self.0.rearm(|armings| armings[place] = None)
+        self.0.rearm(|rules, armings| {
+            if let Some(place) = place_of(rules, fault) {
+                armings[place] = None;
+            }
+        })
     }
 
     /// Disarms everything.
     pub fn disarm_all(&self) {
-        self.0.rearm(|armings| armings.fill(None));
+        self.0.rearm(|_, armings| armings.fill(None));
     }
 
     /// Disarms what has reached its `until`.
     pub fn expire(&self, at: Duration) {
-        self.0.rearm(|armings| {
+        self.0.rearm(|_, armings| {
             for arming in armings {
                 let until = arming.and_then(|arming| arming.until);
                 if until.is_some_and(|until| until <= at) {
@@ -358,25 +404,22 @@ impl Engine {
     }
 
     /// All rules, in the file's order.
-    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.0.rules.iter().map(|loaded| &loaded.rule)
+    pub fn rules(&self) -> Vec<Arc<Rule>> {
+        self.0.rules.load().iter().map(|loaded| Arc::clone(&loaded.rule)).collect()
     }
 
     /// All rules with their tallies, in the file's order.
     pub fn tallies(&self) -> Vec<(Arc<str>, Tally)> {
         let tally =
             |loaded: &Arc<Loaded>| (Arc::clone(&loaded.rule.name), loaded.tally.lock().clone());
-        self.0.rules.iter().map(tally).collect()
+        self.0.rules.load().iter().map(tally).collect()
     }
 }
 
 impl Inner {
-    fn place_of(&self, fault: &str) -> Option<usize> {
-        self.rules.iter().position(|loaded| *loaded.rule.name == *fault)
-    }
-
     fn unknown(&self, fault: &str) -> String {
-        let names = || self.rules.iter().map(|loaded| &*loaded.rule.name);
+        let rules = self.rules.load();
+        let names = || rules.iter().map(|loaded| &*loaded.rule.name);
         let near = names()
             .map(|name| (strsim::jaro_winkler(name, fault), name))
             .filter(|(likeness, _)| *likeness > 0.8)
@@ -388,19 +431,39 @@ impl Inner {
     }
 
     /// Replaces the armed state when `change` changes it, and tells; true when it did.
-    fn rearm(&self, change: impl FnOnce(&mut [Option<Arming>])) -> bool {
+    fn rearm(&self, change: impl FnOnce(&[Arc<Loaded>], &mut [Option<Arming>])) -> bool {
         let changes = self.changes.lock();
         let before = self.snapshot.load_full();
-        let mut armings = before.armings(self.rules.len());
-        change(&mut armings);
-        let mut after = Snapshot::new(&self.rules, armings, &self.dependencies, self.limit() < 1.0);
-        after.follow(&before);
-        let changed = after.differs(&before);
+        let rules = self.rules.load_full();
+        let mut armings = before.armings(rules.len());
+        change(&rules, &mut armings);
+        self.publish(&changes, &before, armings)
+    }
+
+    /// Makes these armings of the rules the armed state; true when that changes anything.
+    fn publish(
+        &self,
+        changes: &watch::Sender<u64>,
+        before: &Snapshot,
+        armings: Vec<Option<Arming>>,
+    ) -> bool {
+        let rules = self.rules.load_full();
+        let places = self.places.load_full();
+        let dependencies: Vec<Arc<str>> =
+            places.iter().map(|place| Arc::clone(&place.name)).collect();
+        let mut after = Snapshot::new(&rules, armings, &dependencies, self.limit() < 1.0);
+        after.follow(before);
+        let changed = after.differs(before);
         self.snapshot.store(Arc::new(after));
         if changed {
             changes.send_modify(|count| *count += 1);
         }
         changed
+    }
+
+    /// The books of `max_affected` for a dependency.
+    fn window(&self, place: usize) -> Option<Arc<Mutex<Window>>> {
+        self.places.load().get(place).map(|place| Arc::clone(&place.window))
     }
 
     fn limit(&self) -> f64 {
@@ -413,64 +476,13 @@ impl Inner {
         if limit >= 1.0 {
             return true;
         }
-        let mut window = self.windows[place].lock();
+        let Some(window) = self.window(place) else { return true };
+        let mut window = window.lock();
         if chosen {
             window.touch(at, limit)
         } else {
             window.pass(at);
             true
         }
-    }
-}
-
-impl Loaded {
-    /// The stream of this fault on this exchange.
-    fn exchange_dice(&self, exchange: &Exchange) -> Dice {
-        self.dice.fork_number(exchange.key.0).fork_number(u64::from(exchange.ordinal))
-    }
-
-    /// The stream that the choice is drawn from; an error says which identity is missing.
-    fn choice_dice(&self, exchange: &Exchange) -> Result<Dice, &'static str> {
-        let Some(sticky) = self.rule.sticky else { return Ok(self.exchange_dice(exchange)) };
-        let dice = self.dice.fork("sticky");
-        let of = |name: &Option<String>| name.as_ref().map(|name| dice.fork(name));
-        match sticky {
-            Sticky::ApiKey => exchange
-                .api_key
-                .map(|key| dice.fork_number(key))
-                .ok_or("no API key on the request (sticky: api_key)"),
-            Sticky::Session => {
-                of(&exchange.session).ok_or("no session on the request (see identify.session)")
-            }
-            Sticky::User => of(&exchange.user).ok_or("no user on the request (see identify.user)"),
-        }
-    }
-}
-
-impl Armed {
-    /// Judges an exchange: does it match, and is it chosen?
-    fn consider(&self, at: Duration, exchange: &Exchange) -> Considered {
-        let mut considered = Considered {
-            rule: Arc::clone(&self.rule),
-            mismatch: self.rule.rule.selector.mismatch(exchange),
-            wanted: self.percent_at(at),
-            roll: None,
-            selected: false,
-            let_go: None,
-            unarmed: Vec::new(),
-            drawn: Vec::new(),
-        };
-        if considered.mismatch.is_some() {
-            return considered;
-        }
-        match self.rule.choice_dice(exchange) {
-            Ok(dice) => {
-                let roll = dice.fork("percent").unit() * 100.0;
-                considered.roll = Some(roll);
-                considered.selected = roll < considered.wanted;
-            }
-            Err(missing) => considered.let_go = Some(missing),
-        }
-        considered
     }
 }

@@ -63,8 +63,9 @@ impl Snapshot {
     /// Counts on from the snapshot before this one.
     pub(super) fn follow(&mut self, before: &Self) {
         for dependency in 0..self.lanes.len() {
-            let state = |snapshot: &Self| -> Vec<(usize, Arming)> {
-                snapshot.armed_for(dependency).map(|armed| (armed.place, armed.arming)).collect()
+            let state = |snapshot: &Self| -> Vec<(*const Loaded, Arming)> {
+                let armed = snapshot.armed_for(dependency);
+                armed.map(|armed| (Arc::as_ptr(&armed.rule), armed.arming)).collect()
             };
             let changed = state(self) != state(before)
                 || self.demand(dependency) != before.demand(dependency);
@@ -100,8 +101,8 @@ impl Snapshot {
 
     /// Whether anything that others can see is not the same.
     pub(super) fn differs(&self, other: &Self) -> bool {
-        let state = |snapshot: &Self| -> Vec<(usize, Arming)> {
-            snapshot.armed.iter().map(|armed| (armed.place, armed.arming)).collect()
+        let state = |snapshot: &Self| -> Vec<(*const Loaded, Arming)> {
+            snapshot.armed.iter().map(|armed| (Arc::as_ptr(&armed.rule), armed.arming)).collect()
         };
         let demands = |snapshot: &Self| -> Vec<Demand> {
             snapshot

@@ -1,5 +1,8 @@
 //! The engine as a whole, with faults that only say whether they acted.
 
+#[path = "reload_tests.rs"]
+mod reload;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -100,7 +103,7 @@ pub(super) fn exchange(key: u64) -> Exchange {
 fn armed(seed: u64, rules: Vec<Rule>) -> (Engine, Tap) {
     let (journal, tap) = Recorder::channel(10_000);
     let engine = Engine::new(seed, rules, journal);
-    let names: Vec<Arc<str>> = engine.rules().map(|rule| Arc::clone(&rule.name)).collect();
+    let names: Vec<Arc<str>> = engine.rules().iter().map(|rule| Arc::clone(&rule.name)).collect();
     for name in names {
         engine.arm(&name, Arming::default()).unwrap();
     }

@@ -9,8 +9,10 @@ mod environment;
 mod outputs;
 mod progress;
 mod record;
+mod reload;
 mod run;
 mod safety;
+mod site;
 mod wait;
 mod world;
 

@@ -14,6 +14,8 @@ pub enum Event {
     /// All listeners are up.
     Listening {
         endpoints: Vec<Endpoint>,
+        /// The gateways: their names and URLs.
+        gateways: Vec<(String, String)>,
         admin: Option<SocketAddr>,
         seed: u64,
     },

@@ -74,6 +74,7 @@ fn dependency(end: &Endpoint) -> DependencyInfo {
 pub(super) fn ledgers(engine: &Engine) -> Vec<FaultLedger> {
     engine
         .rules()
+        .iter()
         .zip(engine.tallies())
         .map(|(rule, (name, tally))| FaultLedger {
             name: name.to_string(),

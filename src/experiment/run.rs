@@ -69,6 +69,7 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
     let admin = start_admin(&plan, &options, &world).await?;
     options.progress.tell(Event::Listening {
         endpoints: world.endpoints.clone(),
+        gateways: world.gateways.clone(),
         admin: admin.as_ref().map(|admin| admin.address),
         seed: options.seed,
     });

@@ -1,24 +1,27 @@
 //! The parts that stand before any load: simulated dependencies, engine, proxy, books.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::environment::{Environment, Trust, Variable, Wiring, own_environment};
+use super::site::{self, Simulators};
 use super::{Book, Error, Stop};
-use crate::admin::{Control, DependencyStatus, Metrics};
-use crate::config::plan::{Dependency, Plan, Upstream};
-use crate::dialect;
+use crate::admin::{Control, FileFacts, Metrics};
+use crate::config::plan::{Dependency, Plan};
 use crate::engine::{Engine, Rule};
 use crate::measure::{Ledger, Recorder};
 use crate::net::ca::Authority;
+use crate::net::handover::Inheritance;
 use crate::net::{Clock, RealClock};
 use crate::proxy::{self, ListenTls, Proxy};
-use crate::sim::{self, Sim};
 
 /// Observations that may wait to be counted; beyond this they are dropped, and the run says so.
 const TAP_CAPACITY: usize = 1 << 17;
@@ -26,15 +29,23 @@ const TAP_CAPACITY: usize = 1 << 17;
 /// How long open exchanges may take to end when the proxy is shut.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// How long a new connection may take to its first request when its listener is handed over.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// A dependency as the proxy serves it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub name: Arc<str>,
     pub kind: String,
-    /// Where the app finds it; None: through a gateway alone.
+    /// Where the app finds it: its own listener, else the shared gateway; None: through another
+    /// gateway alone.
     pub listen: Option<SocketAddr>,
-    /// The URL of that place.
+    /// The URL of that place, with its prefix there.
     pub url: Option<String>,
+    /// TLS with the app.
+    pub tls: bool,
+    /// Its path prefix, where `listen` is the shared gateway: `/llm`.
+    pub prefix: String,
     /// The upstream's origin, or `simulator`.
     pub upstream: String,
     pub region: Option<String>,
@@ -65,17 +76,16 @@ pub struct World {
     pub book: Arc<Book>,
     /// The dependencies, in the file's order.
     pub endpoints: Vec<Endpoint>,
-    dependencies: Vec<Dependency>,
-    /// The gateway for `HTTP_PROXY`.
-    forward: Option<SocketAddr>,
+    /// The gateways: their names and URLs.
+    pub gateways: Vec<(String, String)>,
+    pub(super) dependencies: Vec<Dependency>,
     /// What apps must trust.
-    trust: Option<Trust>,
-    name: String,
-    longest: Option<Duration>,
-    heartbeat: Option<Duration>,
-    proxy: proxy::Running,
-    /// Ends with the world.
-    _sims: Vec<sim::Running>,
+    pub(super) trust: Option<Trust>,
+    pub(super) facts: FileFacts,
+    pub(super) ports: Ports,
+    pub(super) meanings: Meanings,
+    pub(super) proxy: proxy::Running,
+    pub(super) simulators: Simulators,
     collector: JoinHandle<()>,
     end: watch::Sender<bool>,
 }
@@ -93,6 +103,8 @@ pub struct Setup<'a> {
     pub mark: bool,
     /// The mark of connections to upstreams, for rules that redirect all others.
     pub socket_mark: Option<u32>,
+    /// Listening sockets that were taken over from another process.
+    pub inherited: Inheritance,
 }
 
 impl World {
@@ -100,34 +112,20 @@ impl World {
     pub async fn start(plan: &mut Plan, setup: Setup<'_>) -> Result<Self, Error> {
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
         let (recorder, tap) = Recorder::channel(TAP_CAPACITY);
+        let meanings = Meanings::of(plan);
         let rules: Vec<Rule> = std::mem::take(&mut plan.rules);
         let engine = Arc::new(Engine::new(setup.seed, rules, recorder.clone()));
         if let Some(share) = plan.safety.max_affected {
             engine.limit_affected(share);
         }
         let metrics = Arc::new(Metrics::default());
-        let mut sims = Vec::new();
-        let mut listeners = Vec::new();
-        for dependency in &plan.dependencies {
-            let upstream = start_upstream(dependency, &clock, &mut sims).await?;
-            listeners.push(proxy::Listener {
-                name: Arc::clone(&dependency.name),
-                dialect: dialect::by_kind(&dependency.kind)
-                    .ok_or_else(|| Error::Plan(format!("`{}` is no kind", dependency.kind)))?,
-                listen: address_for(dependency, setup.ports),
-                tls: dependency.tls.clone(),
-                upstream,
-                upstream_tls: dependency.upstream_tls.clone(),
-                http: dependency.http,
-                hosts: dependency.hosts.clone(),
-                path: dependency.path.clone(),
-                identify: plan.identify.clone(),
-            });
-        }
+        let (listeners, simulators) =
+            site::listeners(plan, setup.ports, &clock, &Simulators::new()).await?;
         let options = proxy::Options {
             mark_faults: setup.mark,
-            gateways: plan.gateways.clone(),
+            gateways: site::gateways(plan, setup.ports),
             mark: setup.socket_mark,
+            inherited: setup.inherited,
             ..proxy::Options::default()
         };
         let proxy = Proxy::start(
@@ -146,11 +144,9 @@ impl World {
                 Error::Write { path, source }
             })?;
         let book = Arc::new(book);
-        let endpoints =
-            plan.dependencies.iter().map(|dependency| endpoint(dependency, &proxy)).collect();
-        let mut gateways = proxy.gateway_addresses();
-        let forward = gateways.find(|(name, _)| ***name == *"forward").map(|(_, at)| at);
-        drop(gateways);
+        let endpoints = site::endpoints(plan, &proxy);
+        let trust = trust_for(plan, None)?;
+        let facts = site::facts(plan, &endpoints, &proxy, trust.as_ref());
         let (end, ended) = watch::channel(false);
         let collector = tokio::spawn(Arc::clone(&book).collect(tap, ended));
         Ok(Self {
@@ -160,14 +156,14 @@ impl World {
             metrics,
             book,
             endpoints,
+            gateways: facts.gateways.clone(),
             dependencies: plan.dependencies.clone(),
-            forward,
-            trust: trust_for(plan, None)?,
-            name: plan.name.clone(),
-            longest: plan.safety.max_duration,
-            heartbeat: plan.safety.heartbeat,
+            trust,
+            facts,
+            ports: setup.ports,
+            meanings,
             proxy,
-            _sims: sims,
+            simulators,
             collector,
             end,
         })
@@ -176,12 +172,6 @@ impl World {
     /// Says so when a listener of the proxy has ended by itself.
     pub fn broken(&self) -> Option<String> {
         self.proxy.ended().map(|name| format!("the proxy's listener of `{name}` has ended"))
-    }
-
-    /// The gateways and where they listen; one that listens in both versions of IP is told once.
-    pub fn gateways(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
-        let mut last = None;
-        self.proxy.gateway_addresses().filter(move |(name, _)| last.replace(*name) != Some(*name))
     }
 
     /// The variables that point an app at this proxy, as far as they can be shown.
@@ -196,15 +186,15 @@ impl World {
     }
 
     fn wired(&self, environment: &Environment) -> Vec<Variable> {
+        let at = |gateway: &str| {
+            let mut all = self.proxy.gateway_addresses();
+            all.find(|(name, _)| *name == gateway).map(|(_, address)| address)
+        };
         let mut wiring = Wiring::of(&self.dependencies, |one| self.proxy.address(&one.name));
-        wiring.forward = self.forward;
+        wiring.through(at("shared"), &self.dependencies);
+        wiring.forward = at("forward");
         wiring.trust = self.trust.as_ref();
         wiring.variables(environment)
-    }
-
-    fn hosts_of(&self, dependency: &str) -> &[String] {
-        let found = self.dependencies.iter().find(|one| &*one.name == dependency);
-        found.map_or(&[], |one| &one.hosts)
     }
 
     /// What the admin API controls; without `steering` it only tells.
@@ -213,39 +203,73 @@ impl World {
             engine: Arc::clone(&self.engine),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
-            name: self.name.clone(),
-            dependencies: self
-                .endpoints
-                .iter()
-                .map(|end| DependencyStatus {
-                    name: end.name.to_string(),
-                    kind: end.kind.clone(),
-                    listen: end.url.clone().unwrap_or_default(),
-                    upstream: end.upstream.clone(),
-                    hosts: self.hosts_of(&end.name).to_vec(),
-                })
-                .collect(),
-            forward: self.forward,
-            trust: self.trust.as_ref().map(|trust| trust.dir().to_owned()),
+            file: ArcSwap::from_pointee(self.facts.clone()),
             lease,
-            longest: self.longest,
             steering,
-            heartbeat: self.heartbeat,
+            reload: OnceLock::new(),
             heard: parking_lot::Mutex::new(None),
         })
+    }
+
+    /// The listening sockets with their names, for another process that is to serve them.
+    pub fn sockets(&self) -> std::io::Result<Vec<(String, OwnedFd)>> {
+        self.proxy.sockets()
+    }
+
+    /// Another process serves the listening sockets: takes no more connections, and gives those that
+    /// have just come time to ask.
+    pub async fn step_aside(&self) {
+        self.proxy.stop_accepting();
+        tokio::time::sleep(FIRST_REQUEST).await;
     }
 
     /// Shuts the proxy, at once when that is wished, and closes the books; what was observed is all
     /// in them afterwards.
     pub async fn close(self, stop: &mut watch::Receiver<Stop>) -> Arc<Book> {
+        self.close_within(DRAIN, stop).await
+    }
+
+    /// The same with this long for what is under way to end.
+    pub async fn close_within(
+        self,
+        drain: Duration,
+        stop: &mut watch::Receiver<Stop>,
+    ) -> Arc<Book> {
         self.engine.disarm_all();
         tokio::select! {
-            _ = self.proxy.drain(DRAIN) => {}
+            _ = self.proxy.drain(drain) => {}
             () = Stop::Now.wished(stop) => {}
         }
         let _ = self.end.send(true);
         let _ = self.collector.await;
         self.book
+    }
+}
+
+/// What the parts of a plan mean, to tell what a reload changes.
+#[derive(Debug)]
+pub(super) struct Meanings {
+    pub(super) dependencies: BTreeMap<Arc<str>, String>,
+    pub(super) gateways: BTreeMap<Arc<str>, String>,
+    pub(super) faults: BTreeMap<Arc<str>, String>,
+}
+
+impl Meanings {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let meaning = |one: &Dependency| format!("{:?}", Dependency { line: 0, ..one.clone() });
+        let dependencies = plan.dependencies.iter().map(|one| (one.name.clone(), meaning(one)));
+        let clients = &plan.gateways.clients;
+        let gateways = plan.gateways.listening().map(|(name, address)| {
+            let clients = if name == "shared" { &[][..] } else { clients };
+            let mode = plan.gateways.transparent.map(|transparent| transparent.mode);
+            (name.into(), format!("{address} {clients:?} {mode:?}"))
+        });
+        let faults = plan.rules.iter().map(|rule| (rule.name.clone(), plan.meaning_of(rule)));
+        Self {
+            dependencies: dependencies.collect(),
+            gateways: gateways.collect(),
+            faults: faults.collect(),
+        }
     }
 }
 
@@ -260,51 +284,4 @@ pub fn trust_for(plan: &Plan, ca_dir: Option<&Path>) -> Result<Option<Trust>, Er
     let dir = authority.dir();
     let written = Trust::write(dir, &authority.bundle(), &own_environment());
     written.map(Some).map_err(|source| Error::Write { path: dir.display().to_string(), source })
-}
-
-async fn start_upstream(
-    dependency: &Dependency,
-    clock: &Arc<dyn Clock>,
-    sims: &mut Vec<sim::Running>,
-) -> Result<url::Url, Error> {
-    match &dependency.upstream {
-        Upstream::Url(url) => Ok(url.clone()),
-        Upstream::Simulate(settings) => {
-            let free = SocketAddr::from(([127, 0, 0, 1], 0));
-            let failed = |error: std::io::Error| {
-                Error::Listen(format!(
-                    "the simulator of `{}` cannot listen: {error}",
-                    dependency.name
-                ))
-            };
-            let sim =
-                Sim::start(free, settings.clone(), Arc::clone(clock)).await.map_err(failed)?;
-            let url = format!("http://{}", sim.address());
-            sims.push(sim);
-            url.parse().map_err(|error| Error::Plan(format!("{url}: {error}")))
-        }
-    }
-}
-
-fn address_for(dependency: &Dependency, ports: Ports) -> Option<SocketAddr> {
-    dependency.listen.map(|listen| match ports {
-        Ports::AsWritten => listen,
-        Ports::Free => SocketAddr::new(listen.ip(), 0),
-    })
-}
-
-fn endpoint(dependency: &Dependency, proxy: &proxy::Running) -> Endpoint {
-    let listen = proxy.address(&dependency.name).or(dependency.listen);
-    let scheme = if dependency.tls.is_some() { "https" } else { "http" };
-    Endpoint {
-        name: Arc::clone(&dependency.name),
-        kind: dependency.kind.clone(),
-        listen,
-        url: listen.map(|listen| format!("{scheme}://{listen}")),
-        upstream: match &dependency.upstream {
-            Upstream::Simulate(_) => "simulator".to_owned(),
-            Upstream::Url(url) => url.origin().ascii_serialization(),
-        },
-        region: dependency.region.clone(),
-    }
 }

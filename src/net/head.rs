@@ -127,9 +127,12 @@ impl RawHead {
     pub fn is_of<B>(&self, request: &Request<B>) -> bool {
         let (method, uri) = (request.method().as_str(), request.uri());
         let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
-        let target = self.bytes.strip_prefix(method.as_bytes()).unwrap_or_default();
+        let rest = self.bytes.strip_prefix(method.as_bytes()).and_then(|rest| rest.get(1..));
+        let target = rest.unwrap_or_default();
+        let target = &target[..memchr(b' ', target).unwrap_or(target.len())];
         let same = match uri.authority() {
-            None => target.get(1..).is_some_and(|target| target.starts_with(path.as_bytes())),
+            // A gateway may have taken off what stood before it.
+            None => target.ends_with(path.strip_prefix('/').unwrap_or(path).as_bytes()),
             Some(_) => !target.is_empty(),
         };
         same && self.lines().count() == request.headers().len()

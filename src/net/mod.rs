@@ -7,6 +7,7 @@ mod certificate;
 mod clock;
 mod connect;
 mod guard;
+pub mod handover;
 pub mod head;
 mod lent;
 mod outflow;

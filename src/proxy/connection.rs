@@ -1,11 +1,13 @@
 //! One connection of an app: its exchanges one after another, in one task with the upstream
 //! connections they use, and its end in the way that was ordered.
 
+use std::any::Any;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::{Method, Request};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,7 +16,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::request::{Incoming, RequestBody};
-use super::route::Route;
+use super::route::{Host, Route};
 use super::{forward, http2, reverse};
 use crate::dialect::Dialect;
 use crate::engine::identify::Identify;
@@ -35,9 +37,11 @@ const IDLE: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub(super) struct Dependency {
     pub(super) name: Arc<str>,
-    /// In lower case: what means this dependency at a gateway, `api.example.com`, `*.example.com`.
-    pub(super) hosts: Vec<String>,
-    /// The path prefix that does, `/llm`.
+    /// The hosts that it names: what means it at a gateway.
+    pub(super) hosts: Vec<Host>,
+    /// Its upstream's own host, which means it too.
+    pub(super) own_host: Option<Host>,
+    /// The path prefix that means it at the shared gateway, `/llm`.
     pub(super) path: String,
     pub(super) gate: Gate,
     pub(super) dialect: &'static dyn Dialect,
@@ -49,6 +53,35 @@ pub(super) struct Dependency {
     /// Cancelled when no more requests are taken.
     pub(super) drain: CancellationToken,
     pub(super) mark_faults: bool,
+    /// What took its place when the file was read anew.
+    pub(super) latest: Arc<Latest>,
+    /// Lives as long as the upstream is called: its simulator.
+    pub(super) _keeps: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// The dependency of a name as it is now, once it has been replaced. All that had the name share it.
+#[derive(Default)]
+pub(super) struct Latest(ArcSwapOption<Dependency>);
+
+impl Latest {
+    /// None lets go of the last one: they hold each other.
+    pub(super) fn set(&self, dependency: Option<Arc<Dependency>>) {
+        self.0.store(dependency);
+    }
+}
+
+impl fmt::Debug for Latest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Latest")
+    }
+}
+
+impl Dependency {
+    /// What has taken its place, if anything has.
+    pub(super) fn successor(&self) -> Option<Arc<Self>> {
+        let latest = self.latest.0.load();
+        latest.as_ref().filter(|latest| !std::ptr::eq(Arc::as_ptr(latest), self)).cloned()
+    }
 }
 
 /// A connection of an app, as one of its exchanges sees it: with the dependency that it is for.
@@ -87,6 +120,14 @@ pub(super) enum Fate {
 pub(super) struct Killed;
 
 impl Connection {
+    /// With the dependency as it is now: a reload is felt by the next exchange.
+    pub(super) fn renewed(self: Arc<Self>) -> Arc<Self> {
+        match self.dependency.successor() {
+            None => self,
+            Some(dependency) => Arc::new(Self { dependency, line: Arc::clone(&self.line) }),
+        }
+    }
+
     /// The connection ends now, without another byte: by a reset, or by a FIN.
     pub(super) fn kill(&self, ending: Ending) -> Killed {
         let ending = if self.line.is_http2() { ending } else { ending.of_connection() };
@@ -223,5 +264,50 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
 impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name, self.pool.origin())
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::dialect;
+    use crate::net::{Origin, PausedClock, pool};
+
+    /// A dependency that is called by nobody.
+    pub(in crate::proxy) fn dependency(name: &str, upstream: &str, hosts: &[&str]) -> Dependency {
+        let upstream = upstream.parse().unwrap();
+        let engine = Arc::new(Engine::new(1, Vec::new(), Recorder::none()));
+        Dependency {
+            name: name.into(),
+            hosts: hosts.iter().map(|host| Host::of(host)).collect(),
+            own_host: Some(Host::of_url(&upstream)),
+            path: format!("/{name}"),
+            gate: engine.gate(name),
+            dialect: dialect::by_kind("openai").unwrap(),
+            identify: Identify::default(),
+            pool: Pool::new(Origin::new(&upstream).unwrap(), pool::Options::default()).unwrap(),
+            engine,
+            recorder: Recorder::none(),
+            clock: Arc::new(PausedClock::new()),
+            drain: CancellationToken::new(),
+            mark_faults: false,
+            latest: Arc::default(),
+            _keeps: None,
+        }
+    }
+
+    #[test]
+    fn a_dependency_knows_what_took_its_place() {
+        let old = Arc::new(dependency("llm", "http://a", &[]));
+        assert!(old.successor().is_none());
+        let latest = Arc::clone(&old.latest);
+        let new = Arc::new(Dependency { latest, ..dependency("llm", "http://b", &[]) });
+        old.latest.set(Some(Arc::clone(&new)));
+        assert!(Arc::ptr_eq(&old.successor().unwrap(), &new));
+        assert!(new.successor().is_none());
+        let connection = Arc::new(Connection { dependency: old, line: Arc::default() });
+        assert!(Arc::ptr_eq(&connection.renewed().dependency, &new));
+        new.latest.set(None);
+        assert_eq!(Arc::strong_count(&new), 1, "nothing holds it any more");
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Entrance {
     Https(Arc<Dependency>, Arc<Secure>),
     /// A dependency that speaks no HTTP.
     Raw(Arc<tcp::Raw>),
+    /// HTTP for many.
+    Shared(Arc<Route>),
     /// Connections that the kernel redirects.
     Transparent(Arc<Transparent>),
 }
@@ -38,6 +40,7 @@ impl Entrance {
             Self::Forward(_) => "forward",
             Self::Http(dependency) | Self::Https(dependency, _) => &dependency.name,
             Self::Raw(dependency) => &dependency.name,
+            Self::Shared(_) => "shared",
             Self::Transparent(_) => "transparent",
         }
     }
@@ -45,12 +48,11 @@ impl Entrance {
     /// The dependency that a fault may refuse connections of: its gate and its name.
     pub(super) fn dependency(&self) -> Option<(Gate, &Arc<str>)> {
         match self {
-            Self::Forward(_) => None,
+            Self::Forward(_) | Self::Shared(_) | Self::Transparent(_) => None,
             Self::Http(dependency) | Self::Https(dependency, _) => {
                 Some((dependency.gate, &dependency.name))
             }
             Self::Raw(dependency) => Some((dependency.gate, &dependency.name)),
-            Self::Transparent(_) => None,
         }
     }
 
@@ -66,6 +68,7 @@ impl Entrance {
                 secure::serve(stream, Arc::clone(dependency), Arc::clone(secure)).await;
             }
             Self::Raw(dependency) => tcp::serve(Stream::Tcp(stream), Arc::clone(dependency)).await,
+            Self::Shared(route) => http(Stream::Tcp(stream), Arc::clone(route)).await,
             Self::Transparent(gateway) => transparent::serve(Arc::clone(gateway), stream).await,
         }
     }

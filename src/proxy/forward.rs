@@ -115,9 +115,8 @@ impl Target {
 }
 
 impl Forward {
-    /// The dependency that a host and port mean: those of its upstream, or a host that was named
-    /// for it, on any port.
-    fn dependency(&self, target: &Target) -> Option<&Arc<Dependency>> {
+    /// The dependency that a host and port mean.
+    fn dependency(&self, target: &Target) -> Option<Arc<Dependency>> {
         self.directory.by_place(&target.host, target.port)
     }
 }
@@ -147,9 +146,9 @@ impl Visit {
             return Err(told(StatusCode::BAD_REQUEST, &text));
         };
         if let Some(dependency) = self.forward.dependency(&target)
-            && within_base(request, dependency, &target.host)
+            && within_base(request, &dependency, &target.host)
         {
-            return Ok(Arc::clone(dependency));
+            return Ok(dependency);
         }
         if let Some(reason) = destination::against_name(&target.host, target.port) {
             return Err(refused(&target, &reason));
@@ -221,7 +220,7 @@ pub(super) async fn connect(
         let text = "CONNECT wants a host and a port: `CONNECT host:443 HTTP/1.1`";
         return Ok(no_tunnel(&line, told(StatusCode::BAD_REQUEST, text)));
     };
-    let way = match visit.forward.dependency(&target).cloned() {
+    let way = match visit.forward.dependency(&target) {
         Some(dependency) => {
             let demand = dependency.engine.demand_at(dependency.gate);
             if demand.refuse {

@@ -3,9 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,34 +52,67 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves an entrance until it is drained: then as long as its connections last.
+/// A socket that was taken over from another process.
+pub(super) fn inherit(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::from_std(socket)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// A listening socket while there is one: none is there while connections are refused.
+#[derive(Debug)]
+pub(super) struct Held(Mutex<Option<Arc<TcpListener>>>);
+
+impl Held {
+    pub(super) fn new(listener: TcpListener) -> Self {
+        Self(Mutex::new(Some(Arc::new(listener))))
+    }
+
+    /// The socket once more, for another process.
+    pub(super) fn share(&self) -> io::Result<Option<OwnedFd>> {
+        self.get().map(|listener| listener.as_fd().try_clone_to_owned()).transpose()
+    }
+
+    fn get(&self) -> Option<Arc<TcpListener>> {
+        self.0.lock().clone()
+    }
+
+    fn close(&self) -> bool {
+        self.0.lock().take().is_some()
+    }
+}
+
+/// Serves what stands behind a place until it is closed: then as long as its connections last.
 pub(super) async fn accept(
-    listener: TcpListener,
+    held: Arc<Held>,
     address: SocketAddr,
-    entrance: Arc<Entrance>,
+    entrances: Arc<ArcSwap<Entrance>>,
     engine: Arc<Engine>,
-    drain: CancellationToken,
+    closing: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
     let mut changes = engine.changes();
-    let mut listener = Some(listener);
     let mut starved = false;
     loop {
+        let entrance = entrances.load_full();
         let refusing = entrance.dependency().filter(|(gate, _)| engine.demand_at(*gate).refuse);
         if let Some((_, name)) = refusing
-            && listener.take().is_some()
+            && held.close()
         {
             engine.count_refused(name);
         }
         let refused = refusing.is_some();
+        let mut listener = held.get();
         if !refused && listener.is_none() {
-            listener = listen(address).ok();
+            listener = listen(address).ok().map(Arc::new);
+            held.0.lock().clone_from(&listener);
         }
         tokio::select! {
-            accepted = next(listener.as_ref(), refused) => match accepted {
+            accepted = next(listener.as_deref(), refused) => match accepted {
                 Ok(Some(stream)) => {
                     starved = false;
-                    connections.spawn(Arc::clone(&entrance).serve(stream));
+                    // As it is now: it may have been replaced while this one was awaited.
+                    connections.spawn(entrances.load_full().serve(stream));
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -88,7 +124,7 @@ pub(super) async fn accept(
                 }
             },
             _ = changes.changed() => {}
-            () = drain.cancelled() => break,
+            () = closing.cancelled() => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Err(error) = ended && error.is_panic() {
                     tracing::error!(listener = entrance.name(), "an exchange panicked");
@@ -96,7 +132,7 @@ pub(super) async fn accept(
             }
         }
     }
-    drop(listener);
+    held.close();
     while connections.join_next().await.is_some() {}
 }
 

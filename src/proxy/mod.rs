@@ -2,6 +2,7 @@
 //! came, byte for byte; what faults order is carried out here and nowhere else.
 
 mod answer;
+mod behind;
 mod call;
 mod connection;
 mod destination;
@@ -12,6 +13,7 @@ mod http2;
 #[cfg(test)]
 mod http2_tests;
 mod intercept;
+mod keys;
 mod listen;
 mod pump;
 #[cfg(test)]
@@ -20,7 +22,10 @@ mod relay;
 mod request;
 mod reverse;
 mod route;
+mod running;
 mod secure;
+mod served;
+mod shared;
 mod stranger;
 mod tcp;
 mod transparent;
@@ -29,30 +34,23 @@ mod websocket;
 #[cfg(test)]
 mod websocket_tests;
 
+use std::any::Any;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::connection::Dependency;
-use self::entrance::Entrance;
-use self::secure::Secure;
-use crate::dialect::{Dialect, speaks_http};
+pub use self::running::{Prepared, Running};
+use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::engine::identify::Identify;
 use crate::measure::Recorder;
-use crate::net::ca::{Authority, CaError};
-use crate::net::{
-    BadOrigin, Certificates, Clock, ConnectOptions, Connector, Dialled, Guard, HttpVersion,
-    KeyPair, Origin, Pool, TrustError, UpstreamTls, pool,
-};
+use crate::net::ca::CaError;
+use crate::net::handover::Inheritance;
+use crate::net::{BadOrigin, Clock, HttpVersion, KeyPair, TrustError, UpstreamTls};
 
 /// A dependency, and where the app finds us in its place.
 #[derive(Clone, Debug)]
@@ -73,6 +71,8 @@ pub struct Listener {
     /// The path prefix that means it at the shared gateway; None: `/NAME`.
     pub path: Option<String>,
     pub identify: Identify,
+    /// Lives as long as the upstream is called: its simulator.
+    pub keeps: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Listener {
@@ -89,6 +89,7 @@ impl Listener {
             hosts: Vec::new(),
             path: None,
             identify: Identify::default(),
+            keeps: None,
         }
     }
 }
@@ -159,6 +160,8 @@ pub struct Options {
     /// The mark of connections to upstreams (`SO_MARK`, Linux, needs `CAP_NET_ADMIN`), for rules
     /// that redirect all others.
     pub mark: Option<u32>,
+    /// Listening sockets that were taken over from another process.
+    pub inherited: Inheritance,
 }
 
 /// Why the proxy does not start.
@@ -171,6 +174,11 @@ pub enum Error {
     Taken { name: Arc<str>, address: SocketAddr },
     #[error("`{name}` cannot listen on {address}: {source}")]
     Listen { name: Arc<str>, address: SocketAddr, source: io::Error },
+    #[error(
+        "`{name}` cannot listen on {address} while {held} is listened on here; take another port, or \
+         start anew"
+    )]
+    Held { name: Arc<str>, address: SocketAddr, held: SocketAddr },
     #[error("`{name}`: {source}")]
     Upstream { name: Arc<str>, source: BadOrigin },
     #[error("`{name}`: {source}")]
@@ -184,7 +192,7 @@ pub enum Error {
 pub struct Proxy;
 
 impl Proxy {
-    /// Listens for every dependency, or for none when one of them cannot.
+    /// Listens for every dependency and every gateway, or for nothing when one of them cannot.
     pub async fn start(
         listeners: Vec<Listener>,
         engine: Arc<Engine>,
@@ -192,298 +200,10 @@ impl Proxy {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Running, Error> {
-        let drain = CancellationToken::new();
-        let intercepts = intercepts(&listeners, &options);
-        let dialled = Arc::<Dialled>::default();
-        let mut bound = Vec::with_capacity(listeners.len());
-        let mut keys = Keys { dir: options.ca_dir.clone(), authority: None };
-        let mut directory = route::Directory { dependencies: Vec::new(), raw: Vec::new() };
-        for listener in listeners {
-            let place = |address| listen::bind(&listener.name, address, options.fallback_to_free);
-            let socket = listener.listen.map(place).transpose()?;
-            if !speaks_http(listener.dialect) {
-                let connector = connector_of(&listener, &options, &dialled)?;
-                let raw = tcp::Raw {
-                    gate: engine.gate(&listener.name),
-                    name: listener.name,
-                    dialect: listener.dialect,
-                    tls_passes: listener.tls == Some(ListenTls::Passes),
-                    connector: Arc::new(connector),
-                    engine: Arc::clone(&engine),
-                    recorder: recorder.clone(),
-                    clock: Arc::clone(&clock),
-                    drain: drain.clone(),
-                };
-                let raw = Arc::new(raw);
-                directory.raw.push(Arc::clone(&raw));
-                bound.extend(socket.map(|socket| (socket, Entrance::Raw(raw))));
-                continue;
-            }
-            let tls = listener.tls.as_ref().filter(|tls| **tls != ListenTls::Passes);
-            let secure = tls.map(|tls| keys.secure(&listener.name, tls));
-            let secure = secure.transpose()?.map(Arc::new);
-            let pool = pool_of(&listener, &options, &dialled)?;
-            let dependency = Dependency {
-                gate: engine.gate(&listener.name),
-                hosts: hosts_of(&listener),
-                path: listener.path.clone().unwrap_or_else(|| format!("/{}", listener.name)),
-                name: listener.name,
-                dialect: listener.dialect,
-                identify: listener.identify,
-                pool,
-                engine: Arc::clone(&engine),
-                recorder: recorder.clone(),
-                clock: Arc::clone(&clock),
-                drain: drain.clone(),
-                mark_faults: options.mark_faults,
-            };
-            let dependency = Arc::new(dependency);
-            directory.dependencies.push(Arc::clone(&dependency));
-            let entrance = match secure {
-                Some(secure) => Entrance::Https(dependency, secure),
-                None => Entrance::Http(dependency),
-            };
-            bound.extend(socket.map(|socket| (socket, entrance)));
-        }
-        // What stands behind the gateways.
-        let directory = Arc::new(directory);
-        let gateways = &options.gateways;
-        let secure = match intercepts {
-            true => Some(Arc::new(Secure::minted(keys.authority()?))),
-            false => None,
-        };
-        let place =
-            |name: &str, address| listen::bind(&name.into(), address, options.fallback_to_free);
-        let forward = gateways.forward.map(|address| place("forward", address)).transpose()?;
-        let transparent = match gateways.transparent {
-            Some(settings) => listen_transparently(settings)?,
-            None => Vec::new(),
-        };
-        let doors = forward.iter().chain(&transparent);
-        let doors: Vec<SocketAddr> = doors.map(|(_, address)| *address).collect();
-        let own = bound.iter().map(|((_, address), ..)| *address).chain(doors.iter().copied());
-        let own: Vec<SocketAddr> = own.collect();
-        let mut running = Running { listeners: Vec::with_capacity(bound.len()), drain };
-        for (socket, entrance) in bound {
-            running.open(entrance.name().into(), false, socket, entrance, &engine);
-        }
-        if let Some(socket) = forward {
-            let connect_timeout =
-                options.connect_timeout.unwrap_or(ConnectOptions::default().timeout);
-            let gateway = forward::Forward {
-                directory: Arc::clone(&directory),
-                secure: secure.clone(),
-                strangers: stranger::Strangers {
-                    engine: Arc::clone(&engine),
-                    clock: Arc::clone(&clock),
-                    drain: running.drain.clone(),
-                    connect_timeout,
-                    own: doors,
-                    known: Mutex::default(),
-                },
-                clients: gateways.clients.clone(),
-                connect_timeout,
-                drain: running.drain.clone(),
-            };
-            let entrance = Entrance::Forward(Arc::new(gateway));
-            running.open("forward".into(), true, socket, entrance, &engine);
-        }
-        if let Some(settings) = gateways.transparent {
-            let gateway = Arc::new(transparent::Transparent::new(transparent::Parts {
-                settings,
-                directory,
-                secure,
-                clients: gateways.clients.clone(),
-                own,
-                dialled,
-                mark: options.mark,
-                connect_timeout: options
-                    .connect_timeout
-                    .unwrap_or(ConnectOptions::default().timeout),
-                drain: running.drain.clone(),
-            }));
-            for socket in transparent {
-                let entrance = Entrance::Transparent(Arc::clone(&gateway));
-                running.open("transparent".into(), true, socket, entrance, &engine);
-            }
-        }
+        let gateways = options.gateways.clone();
+        let mut running = Running::nowhere(engine, recorder, clock, options);
+        let prepared = running.prepare(listeners, &gateways)?;
+        running.commit(prepared);
         Ok(running)
-    }
-}
-
-fn listen_transparently(settings: Transparent) -> Result<Vec<(TcpListener, SocketAddr)>, Error> {
-    let (name, address) = (Arc::from("transparent"), settings.listen);
-    transparent::listen(address, settings.mode).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => Error::Taken { name, address },
-        _ => Error::Listen { name, address, source },
-    })
-}
-
-/// The installation's authority, opened when it is first needed.
-struct Keys {
-    dir: Option<PathBuf>,
-    authority: Option<Arc<Authority>>,
-}
-
-impl Keys {
-    /// The authority; it is made when there is none.
-    fn authority(&mut self) -> Result<Arc<Authority>, CaError> {
-        if let Some(authority) = &self.authority {
-            return Ok(Arc::clone(authority));
-        }
-        let authority = Arc::new(Authority::open(self.dir.as_deref())?);
-        Ok(Arc::clone(self.authority.insert(authority)))
-    }
-
-    fn secure(&mut self, name: &Arc<str>, tls: &ListenTls) -> Result<Secure, Error> {
-        let pair = match tls {
-            ListenTls::Minted | ListenTls::Passes => return Ok(Secure::minted(self.authority()?)),
-            ListenTls::Files(pair) => pair.clone(),
-        };
-        let trust = |source| Error::Trust { name: Arc::clone(name), source };
-        let certificates = Certificates::files(pair).map_err(trust)?;
-        // Faults need some authority to show what is flawed; none is made on the disk for that.
-        let authority = match Authority::find(self.dir.as_deref()) {
-            Ok(Some(authority)) => authority,
-            Ok(None) | Err(_) => Authority::in_memory()?,
-        };
-        Ok(Secure::new(certificates, Arc::new(authority)))
-    }
-}
-
-/// Whether apps may come over TLS, through a gateway, for what they take for dependencies.
-fn intercepts(listeners: &[Listener], options: &Options) -> bool {
-    let secured = |one: &Listener| one.upstream.scheme() == "https" || !one.hosts.is_empty();
-    let gateways = &options.gateways;
-    (gateways.forward.is_some() || gateways.transparent.is_some()) && listeners.iter().any(secured)
-}
-
-/// The hosts that mean a dependency: its upstream's own and those that were named.
-fn hosts_of(listener: &Listener) -> Vec<String> {
-    let own = listener.upstream.host_str().map(str::to_ascii_lowercase);
-    let named = listener.hosts.iter().map(|host| host.to_ascii_lowercase());
-    own.into_iter().chain(named).collect()
-}
-
-fn pool_of(
-    listener: &Listener,
-    options: &Options,
-    dialled: &Arc<Dialled>,
-) -> Result<Pool<request::RequestBody>, Error> {
-    let name = || Arc::clone(&listener.name);
-    let origin = Origin::new(&listener.upstream)
-        .map_err(|source| Error::Upstream { name: name(), source })?;
-    let connect = connect_options(listener, options, dialled);
-    Pool::new(origin, pool::Options { connect, ..pool::Options::default() })
-        .map_err(|source| Error::Trust { name: name(), source })
-}
-
-fn connector_of(
-    listener: &Listener,
-    options: &Options,
-    dialled: &Arc<Dialled>,
-) -> Result<Connector, Error> {
-    let name = || Arc::clone(&listener.name);
-    let origin = Origin::raw(&listener.upstream)
-        .map_err(|source| Error::Upstream { name: name(), source })?;
-    Connector::new(origin, &connect_options(listener, options, dialled))
-        .map_err(|source| Error::Trust { name: name(), source })
-}
-
-fn connect_options(
-    listener: &Listener,
-    options: &Options,
-    dialled: &Arc<Dialled>,
-) -> ConnectOptions {
-    let mut connect = ConnectOptions {
-        tls: listener.upstream_tls.clone(),
-        http: listener.http,
-        ..ConnectOptions::default()
-    };
-    if options.gateways.transparent.is_some() || options.mark.is_some() {
-        let guard = Guard::none().marking(options.mark).noting(Arc::clone(dialled));
-        connect.guard = Some(guard);
-    }
-    if let Some(timeout) = options.connect_timeout {
-        connect.timeout = timeout;
-    }
-    connect
-}
-
-/// The proxy at work. Dropping it closes its listeners and connections at once.
-#[derive(Debug)]
-pub struct Running {
-    listeners: Vec<Listening>,
-    drain: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Listening {
-    /// The dependency, or which gateway.
-    name: Arc<str>,
-    gateway: bool,
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    /// Serves what comes in at a socket.
-    fn open(
-        &mut self,
-        name: Arc<str>,
-        gateway: bool,
-        (socket, address): (TcpListener, SocketAddr),
-        entrance: Entrance,
-        engine: &Arc<Engine>,
-    ) {
-        let (engine, drain) = (Arc::clone(engine), self.drain.clone());
-        let task = tokio::spawn(listen::accept(socket, address, Arc::new(entrance), engine, drain));
-        self.listeners.push(Listening { name, gateway, address, task });
-    }
-
-    /// Where a dependency's listener is.
-    pub fn address(&self, dependency: &str) -> Option<SocketAddr> {
-        self.addresses().find(|(name, _)| ***name == *dependency).map(|(_, address)| address)
-    }
-
-    /// The listeners of dependencies, in the order they were given.
-    pub fn addresses(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
-        self.named(false)
-    }
-
-    /// The gateways: `forward`.
-    pub fn gateway_addresses(&self) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
-        self.named(true)
-    }
-
-    fn named(&self, gateway: bool) -> impl Iterator<Item = (&Arc<str>, SocketAddr)> {
-        let listeners = self.listeners.iter().filter(move |one| one.gateway == gateway);
-        listeners.map(|listening| (&listening.name, listening.address))
-    }
-
-    /// The first dependency whose listener has ended although nobody asked for it.
-    pub fn ended(&self) -> Option<&Arc<str>> {
-        let ended = self.listeners.iter().find(|listening| listening.task.is_finished());
-        ended.filter(|_| !self.drain.is_cancelled()).map(|listening| &listening.name)
-    }
-
-    /// Takes no more requests and lets those under way end, for so long at most; whether all did.
-    pub async fn drain(mut self, timeout: Duration) -> bool {
-        self.drain.cancel();
-        let all = async {
-            for listening in &mut self.listeners {
-                let _ = (&mut listening.task).await;
-            }
-        };
-        tokio::time::timeout(timeout, all).await.is_ok()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.drain.cancel();
-        for listening in &self.listeners {
-            listening.task.abort();
-        }
     }
 }

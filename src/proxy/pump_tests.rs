@@ -110,6 +110,7 @@ pub(super) fn dependency(
     Dependency {
         name: "llm".into(),
         hosts: Vec::new(),
+        own_host: None,
         path: "/llm".to_owned(),
         gate: engine.gate("llm"),
         dialect: dialect::by_kind("openai").unwrap(),
@@ -120,6 +121,8 @@ pub(super) fn dependency(
         clock: Arc::new(PausedClock::new()) as Arc<dyn Clock>,
         drain: CancellationToken::new(),
         mark_faults: false,
+        latest: Arc::default(),
+        _keeps: None,
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) async fn exchange(
     request: Request<Incoming>,
     head: Option<RawHead>,
 ) -> Outcome {
+    let connection = connection.renewed();
     let dependency = &connection.dependency;
     let demand = dependency.engine.demand_at(dependency.gate);
     if demand.refuse {
@@ -365,7 +366,7 @@ fn no_tunnels(connection: &Connection, mut books: Books) -> Response<AnswerBody>
 }
 
 /// What we say in our own name.
-fn told(status: StatusCode, body: String) -> dialect::Answer {
+pub(super) fn told(status: StatusCode, body: String) -> dialect::Answer {
     let headers = vec![
         ("content-type".to_owned(), "text/plain; charset=utf-8".to_owned()),
         ("x-brownout".to_owned(), "upstream-error".to_owned()),

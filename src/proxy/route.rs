@@ -1,50 +1,122 @@
 //! Which dependency a request is for: the listener's own, or one found by host or path.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::Request;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::connection::Dependency;
 use super::forward::{self, Visit};
+use super::shared::Shared;
 use super::tcp::Raw;
 use crate::dialect::Answer;
 
-/// All dependencies, for listeners that serve more than one.
-#[derive(Debug)]
+/// All dependencies, for listeners that serve more than one. Its content is replaced when the file is
+/// read anew.
+#[derive(Debug, Default)]
 pub(super) struct Directory {
-    pub(super) dependencies: Vec<Arc<Dependency>>,
+    http: ArcSwap<Vec<Arc<Dependency>>>,
     /// Those that speak no HTTP: they are told by their addresses alone.
-    pub(super) raw: Vec<Arc<Raw>>,
+    raw: ArcSwap<Vec<Arc<Raw>>>,
 }
 
 impl Directory {
-    /// The dependency that a host and port mean: those of its upstream, or a host that was named
-    /// for it, on any port.
-    pub(super) fn by_place(&self, host: &str, port: u16) -> Option<&Arc<Dependency>> {
-        let own = |dependency: &&Arc<Dependency>| {
-            let origin = dependency.pool.origin();
-            origin.port() == port && origin.host().eq_ignore_ascii_case(host)
-        };
-        let named = |dependency: &&Arc<Dependency>| {
-            !dependency.pool.origin().host().eq_ignore_ascii_case(host)
-        };
-        let mut all = self.dependencies.iter();
-        all.find(own).or_else(|| self.by_host(host).filter(named))
+    pub(super) fn replace(&self, http: Vec<Arc<Dependency>>, raw: Vec<Arc<Raw>>) {
+        self.http.store(Arc::new(http));
+        self.raw.store(Arc::new(raw));
     }
 
-    /// The dependency that a host (without its port) means: one that names it exactly goes before
-    /// one that has a pattern for it.
-    pub(super) fn by_host(&self, host: &str) -> Option<&Arc<Dependency>> {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let below = |pattern: &str| {
-            pattern.strip_prefix('*').is_some_and(|end| host.ends_with(end) && host != end)
+    /// Those that speak HTTP, in the file's order.
+    pub(super) fn all(&self) -> Arc<Vec<Arc<Dependency>>> {
+        self.http.load_full()
+    }
+
+    /// Those that speak no HTTP, in the file's order.
+    pub(super) fn raw(&self) -> Arc<Vec<Arc<Raw>>> {
+        self.raw.load_full()
+    }
+
+    /// The dependency that a host (without brackets) and port mean.
+    pub(super) fn by_place(&self, host: &str, port: u16) -> Option<Arc<Dependency>> {
+        match host.contains(':') {
+            true => self.by_host(&format!("[{host}]:{port}")),
+            false => self.by_host(&format!("{host}:{port}")),
+        }
+    }
+
+    /// The dependency that a host means, which may have a port: one that names it goes before the one
+    /// whose upstream it is, and that before one with a pattern for it. Without a port an upstream is
+    /// known by its name alone; one that several have means none of them.
+    pub(super) fn by_host(&self, host: &str) -> Option<Arc<Dependency>> {
+        let wanted = Host::of(host);
+        let all = self.http.load();
+        let named = |port: Option<u16>| {
+            all.iter().find(|one| one.hosts.iter().any(|known| known.is(&wanted.name, port)))
         };
-        let any = |fits: &dyn Fn(&str) -> bool| {
-            let mut all = self.dependencies.iter();
-            all.find(|dependency| dependency.hosts.iter().any(|known| fits(known)))
+        let own = |one: &&Arc<Dependency>| {
+            one.own_host.as_ref().is_some_and(|own| {
+                own.name == wanted.name && (wanted.port.is_none() || own.port == wanted.port)
+            })
         };
-        any(&|known| known == host).or_else(|| any(&below))
+        let owned = || {
+            let mut owners = all.iter().filter(own);
+            owners.next().filter(|_| owners.next().is_none())
+        };
+        let below = |port: Option<u16>| {
+            all.iter().find(|one| one.hosts.iter().any(|known| known.covers(&wanted.name, port)))
+        };
+        let exactly = || wanted.port.and_then(|port| named(Some(port)));
+        let below_exactly = || wanted.port.and_then(|port| below(Some(port)));
+        let found = exactly()
+            .or_else(|| named(None))
+            .or_else(owned)
+            .or_else(below_exactly)
+            .or_else(|| below(None));
+        found.cloned()
+    }
+}
+
+/// A host in lower case, or a pattern for hosts, and a port where one is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: Option<u16>,
+}
+
+impl Host {
+    /// Reads `host`, `host:port`, `[::1]:port` or an address.
+    pub(super) fn of(text: &str) -> Self {
+        let bare = text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6());
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) if !bare && !port.ends_with(']') => (name, port.parse().ok()),
+            _ => (text, None),
+        };
+        let name = name.trim_start_matches('[').trim_end_matches([']', '.']);
+        Self { name: name.to_ascii_lowercase(), port }
+    }
+
+    /// The host and port of an upstream.
+    pub(super) fn of_url(url: &Url) -> Self {
+        let mut host = Self::of(url.host_str().unwrap_or_default());
+        host.port = url.port_or_known_default();
+        host
+    }
+
+    /// An address or `localhost`: a place on a network, not a name that means a service.
+    pub(super) fn is_place(&self) -> bool {
+        self.name == "localhost" || self.name.parse::<IpAddr>().is_ok()
+    }
+
+    fn is(&self, name: &str, port: Option<u16>) -> bool {
+        self.name == name && self.port == port
+    }
+
+    fn covers(&self, name: &str, port: Option<u16>) -> bool {
+        let below = |end: &str| name.len() > end.len() && name.ends_with(end);
+        self.port == port && self.name.strip_prefix('*').is_some_and(below)
     }
 }
 
@@ -55,6 +127,8 @@ pub(super) enum Route {
     Fixed(Arc<Dependency>),
     /// By the host that each request names: a forward proxy's client.
     Forward(Arc<Visit>),
+    /// By host or path prefix.
+    Shared(Arc<Shared>),
     /// All are for this one, and name its upstream's base in their paths.
     Whole(Arc<Dependency>),
 }
@@ -64,7 +138,7 @@ impl Route {
     pub(super) fn fixed(&self) -> Option<&Arc<Dependency>> {
         match self {
             Self::Fixed(dependency) => Some(dependency),
-            Self::Forward(_) | Self::Whole(_) => None,
+            Self::Forward(_) | Self::Shared(_) | Self::Whole(_) => None,
         }
     }
 
@@ -73,6 +147,7 @@ impl Route {
         match self {
             Self::Fixed(dependency) | Self::Whole(dependency) => &dependency.drain,
             Self::Forward(visit) => visit.drain(),
+            Self::Shared(shared) => &shared.drain,
         }
     }
 
@@ -82,6 +157,7 @@ impl Route {
         match self {
             Self::Fixed(dependency) => Ok(Arc::clone(dependency)),
             Self::Forward(visit) => visit.find(request),
+            Self::Shared(shared) => shared.find(request),
             Self::Whole(dependency) => forward::whole(request, dependency),
         }
     }
@@ -90,7 +166,50 @@ impl Route {
     pub(super) fn visit(&self) -> Option<&Arc<Visit>> {
         match self {
             Self::Forward(visit) => Some(visit),
-            Self::Fixed(_) | Self::Whole(_) => None,
+            Self::Fixed(_) | Self::Shared(_) | Self::Whole(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::proxy::shared::tests::directory;
+
+    #[test]
+    fn a_host_means_the_dependency_that_names_it_then_the_upstream_then_a_pattern() {
+        let directory = directory(&[
+            ("llm", "https://api.openai.com", &[]),
+            ("edge", "https://edge.example", &["api.openai.com:8443", "one.azure.com"]),
+            ("azure", "https://eu.azure.com", &["*.azure.com", "*.azure.com:99"]),
+            ("near", "http://127.0.0.1:9001", &[]),
+            ("far", "http://127.0.0.1:9002", &["[::1]"]),
+            ("twin", "http://same.example:1/a", &[]),
+            ("twins", "http://same.example:1/b", &[]),
+        ]);
+        for (host, name) in [
+            ("api.openai.com", Some("llm")),
+            ("API.OpenAI.com.", Some("llm")),
+            ("api.openai.com:443", Some("llm")),
+            ("api.openai.com:8443", Some("edge")),
+            ("api.openai.com:80", None),
+            ("one.azure.com:1234", Some("edge")),
+            ("two.azure.com:99", Some("azure")),
+            ("two.azure.com", Some("azure")),
+            ("eu.azure.com:443", Some("azure")),
+            ("azure.com", None),
+            ("notazure.com", None),
+            ("127.0.0.1:9001", Some("near")),
+            ("127.0.0.1:9002", Some("far")),
+            ("127.0.0.1:9003", None),
+            ("[::1]:5", Some("far")),
+            ("::1", Some("far")),
+            ("same.example:1", None),
+            ("", None),
+            (":", None),
+            ("[", None),
+        ] {
+            let found = directory.by_host(host).map(|one| one.name.to_string());
+            assert_eq!(found.as_deref(), name, "{host}");
         }
     }
 }

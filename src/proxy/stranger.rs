@@ -94,6 +94,7 @@ impl Strangers {
         Ok(Dependency {
             name: key.authority.as_str().into(),
             hosts: Vec::new(),
+            own_host: None,
             path: String::new(),
             // No rule targets it.
             gate: self.engine.gate(""),
@@ -105,6 +106,8 @@ impl Strangers {
             clock: Arc::clone(&self.clock),
             drain: self.drain.clone(),
             mark_faults: false,
+            latest: Arc::default(),
+            _keeps: None,
         })
     }
 }

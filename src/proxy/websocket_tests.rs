@@ -110,6 +110,7 @@ impl Bench {
         let dependency = Dependency {
             name: "llm".into(),
             hosts: Vec::new(),
+            own_host: None,
             path: "/llm".to_owned(),
             gate: engine.gate("llm"),
             dialect: dialect::by_kind("openai").unwrap(),
@@ -120,6 +121,8 @@ impl Bench {
             clock: Arc::new(PausedClock::new()) as Arc<dyn Clock>,
             drain: CancellationToken::new(),
             mark_faults: false,
+            latest: Arc::default(),
+            _keeps: None,
         };
         let (app, proxy) = duplex(1 << 20);
         let route = Arc::new(Route::Fixed(Arc::new(dependency)));

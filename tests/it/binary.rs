@@ -2,6 +2,7 @@
 
 mod app;
 mod ca;
+mod changing;
 mod checks;
 mod command;
 mod control;

@@ -67,6 +67,8 @@ pub(super) fn well_known(
     if dependency.kind == "postgres" && environment.contains_key("PGHOSTADDR") {
         names.push(("PGHOSTADDR", Host));
     }
+    // Behind a prefix host and port alone would lead elsewhere.
+    names.retain(|(_, form)| place.prefix.is_empty() || matches!(form, Url(_)));
     for (name, form) in names {
         let value = match form {
             Url(path) => format!("{}{path}", url(dependency.kind, dependency.tls, place)),

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use self::trust::Trust;
 use crate::config::plan::{Dependency, Upstream};
+use crate::dialect::{self, speaks_http};
 
 /// A dependency as the app reaches it.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Address<'a> {
     pub upstream: Option<&'a url::Url>,
     /// The other hosts that mean it.
     pub hosts: &'a [String],
+    /// Its path prefix, where `listen` is the shared gateway: `/llm`.
+    pub prefix: String,
 }
 
 /// Everything that an app has to be told.
@@ -97,8 +100,23 @@ impl<'a> Wiring<'a> {
                 Upstream::Simulate(_) => None,
             },
             hosts: &one.hosts,
+            prefix: String::new(),
         };
         Self { dependencies: dependencies.iter().map(address).collect(), ..Self::default() }
+    }
+
+    /// Those that have no listener are reached through the shared gateway, as far as they speak HTTP.
+    pub fn through(&mut self, shared: Option<SocketAddr>, dependencies: &'a [Dependency]) {
+        let Some(shared) = shared else { return };
+        for (address, one) in self.dependencies.iter_mut().zip(dependencies) {
+            let http = dialect::by_kind(&one.kind).is_none_or(speaks_http);
+            if address.listen.is_none() && http {
+                address.listen = Some(shared);
+                address.tls = false;
+                let prefix = one.path.clone().unwrap_or_else(|| format!("/{}", one.name));
+                address.prefix = prefix.trim_end_matches('/').to_owned();
+            }
+        }
     }
 
     /// The variables for all dependencies, in a stable order. Each dependency gets
@@ -133,12 +151,13 @@ impl<'a> Wiring<'a> {
 
     /// Host and port by which the app reaches a dependency's own listener.
     fn place(&self, dependency: &Address<'_>) -> Option<Place> {
-        dependency.listen.map(|listen| self.place_of(listen))
+        let place = dependency.listen.map(|listen| self.place_of(listen));
+        place.map(|place| Place { prefix: dependency.prefix.clone(), ..place })
     }
 
     fn place_of(&self, listen: SocketAddr) -> Place {
         let host = self.host.map_or_else(|| reachable(listen.ip()).to_string(), str::to_owned);
-        Place { host, port: listen.port() }
+        Place { host, port: listen.port(), prefix: String::new() }
     }
 }
 
@@ -147,14 +166,16 @@ impl<'a> Wiring<'a> {
 struct Place {
     host: String,
     port: u16,
+    /// In front of every path there.
+    prefix: String,
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
+            write!(f, "[{}]:{}{}", self.host, self.port, self.prefix)
         } else {
-            write!(f, "{}:{}", self.host, self.port)
+            write!(f, "{}:{}{}", self.host, self.port, self.prefix)
         }
     }
 }
@@ -181,7 +202,15 @@ mod tests {
 
     pub(super) fn address<'a>(name: &'a str, kind: &'a str, port: u16) -> Address<'a> {
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], port)));
-        Address { name, kind, listen, tls: false, upstream: None, hosts: &[] }
+        Address {
+            name,
+            kind,
+            listen,
+            tls: false,
+            upstream: None,
+            hosts: &[],
+            prefix: String::new(),
+        }
     }
 
     pub(super) fn values(

@@ -163,7 +163,7 @@ impl Relay {
         self.searched = 0;
         let dependency = &self.connection.dependency;
         let demand = dependency.engine.demand_at(dependency.gate);
-        if demand.any || demand.refuse {
+        if demand.any || demand.refuse || dependency.successor().is_some() {
             return Err(Unusual::Special);
         }
         let mut retry = None;

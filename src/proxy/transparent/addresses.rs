@@ -23,14 +23,14 @@ const KEPT: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A dependency of either kind.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Found<'a> {
-    Http(&'a Arc<Dependency>),
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Http(Arc<Dependency>),
     /// It speaks no HTTP.
-    Raw(&'a Arc<Raw>),
+    Raw(Arc<Raw>),
 }
 
-impl Found<'_> {
+impl Found {
     fn origin(&self) -> &Origin {
         match self {
             Self::Http(dependency) => dependency.pool.origin(),
@@ -43,8 +43,8 @@ impl Found<'_> {
 #[derive(Debug)]
 pub(super) struct Addresses {
     directory: Arc<Directory>,
-    /// By the number of the dependency.
-    known: Mutex<HashMap<usize, Known>>,
+    /// By the upstream's name.
+    known: Mutex<HashMap<String, Known>>,
     /// One at a time: whoever comes meanwhile waits for the same answer.
     lookup: tokio::sync::Mutex<()>,
 }
@@ -61,17 +61,17 @@ impl Addresses {
     }
 
     /// The dependency whose upstream is at this address and port.
-    pub(super) async fn find(&self, place: SocketAddr) -> Option<Found<'_>> {
-        let raw = self.directory.raw.iter().map(Found::Raw);
-        let all = raw.chain(self.directory.dependencies.iter().map(Found::Http));
-        for (index, found) in all.enumerate() {
+    pub(super) async fn find(&self, place: SocketAddr) -> Option<Found> {
+        let (raw, http) = (self.directory.raw(), self.directory.all());
+        let raw = raw.iter().cloned().map(Found::Raw);
+        for found in raw.chain(http.iter().cloned().map(Found::Http)) {
             let origin = found.origin();
             if origin.port() != place.port() {
                 continue;
             }
             let here = match origin.host().parse::<IpAddr>() {
                 Ok(address) => address.to_canonical() == place.ip(),
-                Err(_) => self.means(index, origin.host(), place).await,
+                Err(_) => self.means(origin.host(), place).await,
             };
             if here {
                 return Some(found);
@@ -81,15 +81,15 @@ impl Addresses {
     }
 
     /// Whether a name leads there.
-    async fn means(&self, index: usize, host: &str, place: SocketAddr) -> bool {
-        if self.known(index, place.ip()) {
+    async fn means(&self, host: &str, place: SocketAddr) -> bool {
+        if self.known(host, place.ip()) {
             return true;
         }
         let _alone = self.lookup.lock().await;
         let now = Instant::now();
         {
             let mut known = self.known.lock();
-            let known = known.entry(index).or_default();
+            let known = known.entry(host.to_owned()).or_default();
             if known.looked_up.is_some_and(|then| now.duration_since(then) < FRESH) {
                 return known.addresses.iter().any(|(one, _)| *one == place.ip());
             }
@@ -101,7 +101,7 @@ impl Addresses {
         };
         {
             let mut known = self.known.lock();
-            let known = known.entry(index).or_default();
+            let known = known.entry(host.to_owned()).or_default();
             known.addresses.retain(|(_, seen)| now.duration_since(*seen) < KEPT);
             for address in found {
                 let ip = address.ip().to_canonical();
@@ -109,11 +109,11 @@ impl Addresses {
                 known.addresses.push((ip, now));
             }
         }
-        self.known(index, place.ip())
+        self.known(host, place.ip())
     }
 
-    fn known(&self, index: usize, ip: IpAddr) -> bool {
+    fn known(&self, host: &str, ip: IpAddr) -> bool {
         let known = self.known.lock();
-        known.get(&index).is_some_and(|known| known.addresses.iter().any(|(one, _)| *one == ip))
+        known.get(host).is_some_and(|known| known.addresses.iter().any(|(one, _)| *one == ip))
     }
 }

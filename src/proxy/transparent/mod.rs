@@ -151,16 +151,8 @@ impl Transparent {
     }
 
     /// The dependency that a client means, as far as its first words tell.
-    fn named(
-        &self,
-        said: &Said,
-        call: Call,
-        by_address: Option<&Arc<Dependency>>,
-    ) -> Option<Meant> {
-        let meant = |dependency: &Arc<Dependency>, host: String| Meant {
-            dependency: Arc::clone(dependency),
-            host,
-        };
+    fn named(&self, said: &Said, call: Call, by_address: Option<Arc<Dependency>>) -> Option<Meant> {
+        let meant = |dependency: Arc<Dependency>, host: String| Meant { dependency, host };
         let at_address = || by_address.map(|one| meant(one, call.place.ip().to_string()));
         let name = match said {
             Said::Tls(name) | Said::Http(name) | Said::Http2(name) => name.as_deref(),
@@ -249,12 +241,12 @@ async fn handle(gateway: &Transparent, stream: TcpStream, call: Call) {
     }
 }
 
-async fn stand_in_raw(stream: Stream, raw: &Arc<Raw>) {
+async fn stand_in_raw(stream: Stream, raw: Arc<Raw>) {
     if raw.engine.demand_at(raw.gate).refuse {
         raw.engine.count_refused(&raw.name);
         return stream.reset().await;
     }
-    Box::pin(tcp::serve(stream, Arc::clone(raw))).await;
+    Box::pin(tcp::serve(stream, raw)).await;
 }
 
 /// Nobody has spoken: the connection goes on, and whoever speaks first decides. A client that was

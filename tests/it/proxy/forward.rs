@@ -21,7 +21,7 @@ fn options() -> Options {
 /// Where the forward proxy of a bench is.
 fn gateway(bench: &Bench) -> SocketAddr {
     let running = bench.running.as_ref().unwrap();
-    running.gateway_addresses().find(|(name, _)| &***name == "forward").unwrap().1
+    running.gateway_addresses().find(|(name, _)| *name == "forward").unwrap().1
 }
 
 /// A forward proxy that knows this upstream as the dependency `llm`, reached through it alone.

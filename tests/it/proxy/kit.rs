@@ -189,16 +189,7 @@ impl Bench {
     /// In front of this dependency, which is called `llm`.
     pub(crate) async fn of(listener: Listener, script: Script, options: Options) -> Self {
         let (recorder, tap) = Recorder::channel(100_000);
-        let rule = Rule {
-            name: "test".into(),
-            targets: vec!["llm".into()],
-            target_text: "llm".to_owned(),
-            selector: Selector::default(),
-            percent: Ramp { from: 100.0, to: 100.0 },
-            sticky: None,
-            effects: vec![("script", Box::new(script))],
-        };
-        let engine = Arc::new(Engine::new(1, vec![rule], Recorder::none()));
+        let engine = Arc::new(Engine::new(1, vec![script_rule(script)], Recorder::none()));
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
         let running = Proxy::start(vec![listener], Arc::clone(&engine), recorder, clock, options)
             .await
@@ -217,6 +208,19 @@ impl Bench {
             Some(Observation::Call(call)) => *call,
             other => panic!("no call but {other:?}"),
         }
+    }
+}
+
+/// The fault `test`, which acts on all that goes to `llm`.
+pub(crate) fn script_rule(script: Script) -> Rule {
+    Rule {
+        name: "test".into(),
+        targets: vec!["llm".into()],
+        target_text: "llm".to_owned(),
+        selector: Selector::default(),
+        percent: Ramp { from: 100.0, to: 100.0 },
+        sticky: None,
+        effects: vec![("script", Box::new(script))],
     }
 }
 

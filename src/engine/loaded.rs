@@ -1,0 +1,78 @@
+//! A rule at work: its dice, its books, and how it judges an exchange.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::decision::Considered;
+use super::snapshot::Armed;
+use super::{Rule, Sticky, Tally};
+use crate::dice::Dice;
+use crate::exchange::Exchange;
+
+/// A rule with its own stream of dice and its books.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) rule: Arc<Rule>,
+    pub(super) dice: Dice,
+    /// The rules that follow each other under a name share it.
+    pub(super) tally: Arc<Mutex<Tally>>,
+}
+
+/// Where a fault stands among the rules.
+pub(super) fn place_of(rules: &[Arc<Loaded>], fault: &str) -> Option<usize> {
+    rules.iter().position(|loaded| *loaded.rule.name == *fault)
+}
+
+impl Loaded {
+    /// The stream of this fault on this exchange.
+    pub(super) fn exchange_dice(&self, exchange: &Exchange) -> Dice {
+        self.dice.fork_number(exchange.key.0).fork_number(u64::from(exchange.ordinal))
+    }
+
+    /// The stream that the choice is drawn from; an error says which identity is missing.
+    fn choice_dice(&self, exchange: &Exchange) -> Result<Dice, &'static str> {
+        let Some(sticky) = self.rule.sticky else { return Ok(self.exchange_dice(exchange)) };
+        let dice = self.dice.fork("sticky");
+        let of = |name: &Option<String>| name.as_ref().map(|name| dice.fork(name));
+        match sticky {
+            Sticky::ApiKey => exchange
+                .api_key
+                .map(|key| dice.fork_number(key))
+                .ok_or("no API key on the request (sticky: api_key)"),
+            Sticky::Session => {
+                of(&exchange.session).ok_or("no session on the request (see identify.session)")
+            }
+            Sticky::User => of(&exchange.user).ok_or("no user on the request (see identify.user)"),
+        }
+    }
+}
+
+impl Armed {
+    /// Judges an exchange: does it match, and is it chosen?
+    pub(super) fn consider(&self, at: Duration, exchange: &Exchange) -> Considered {
+        let mut considered = Considered {
+            rule: Arc::clone(&self.rule),
+            mismatch: self.rule.rule.selector.mismatch(exchange),
+            wanted: self.percent_at(at),
+            roll: None,
+            selected: false,
+            let_go: None,
+            unarmed: Vec::new(),
+            drawn: Vec::new(),
+        };
+        if considered.mismatch.is_some() {
+            return considered;
+        }
+        match self.rule.choice_dice(exchange) {
+            Ok(dice) => {
+                let roll = dice.fork("percent").unit() * 100.0;
+                considered.roll = Some(roll);
+                considered.selected = roll < considered.wanted;
+            }
+            Err(missing) => considered.let_go = Some(missing),
+        }
+        considered
+    }
+}
