@@ -20,6 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Dependency, serve};
+use super::request::RequestBody;
 use super::route::Route;
 use crate::dialect;
 use crate::engine::identify::Identify;
@@ -64,6 +65,27 @@ impl Body for Ticking {
     }
 }
 
+pub(super) fn dependency(
+    engine: Engine,
+    recorder: Recorder,
+    pool: Pool<RequestBody>,
+) -> Dependency {
+    Dependency {
+        name: "llm".into(),
+        hosts: Vec::new(),
+        path: "/llm".to_owned(),
+        gate: engine.gate("llm"),
+        dialect: dialect::by_kind("openai").unwrap(),
+        identify: Identify::default(),
+        pool,
+        engine: Arc::new(engine),
+        recorder,
+        clock: Arc::new(PausedClock::new()) as Arc<dyn Clock>,
+        drain: CancellationToken::new(),
+        mark_faults: false,
+    }
+}
+
 /// An app's connection to a proxy in front of an upstream that ticks.
 struct Bench {
     app: SendRequest<Empty<Bytes>>,
@@ -77,20 +99,7 @@ impl Bench {
         if !faults.is_empty() {
             engine.arm("test", Arming::default()).unwrap();
         }
-        let dependency = Dependency {
-            name: "llm".into(),
-            hosts: Vec::new(),
-            path: "/llm".to_owned(),
-            gate: engine.gate("llm"),
-            dialect: dialect::by_kind("openai").unwrap(),
-            identify: Identify::default(),
-            pool: upstream(events, every),
-            engine: Arc::new(engine),
-            recorder,
-            clock: Arc::new(PausedClock::new()) as Arc<dyn Clock>,
-            drain: CancellationToken::new(),
-            mark_faults: false,
-        };
+        let dependency = dependency(engine, recorder, upstream(events, every));
         let (app, proxy) = duplex(64 << 10);
         let route = Arc::new(Route::Fixed(Arc::new(dependency)));
         let drain = route.drain().clone();
@@ -130,7 +139,7 @@ pub(super) fn rule(faults: &[(&'static str, Value)]) -> Rule {
     }
 }
 
-fn upstream<B>(events: u32, every: Duration) -> Pool<B>
+pub(super) fn upstream<B>(events: u32, every: Duration) -> Pool<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

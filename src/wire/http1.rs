@@ -19,6 +19,8 @@ pub const LONGEST_REQUEST: usize = 32 << 10;
 pub const LONGEST_ANSWER: usize = 256 << 10;
 /// As many header lines as a head may have.
 const MOST_LINES: usize = 100;
+/// A longer target is unusual.
+const LONGEST_TARGET: usize = 8 << 10;
 
 /// How the bytes behind a head are framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,7 +131,8 @@ pub fn request<'a>(
     };
     // A blank line before the last one would end the head early.
     let whole = read == httparse::Status::Complete(head.len());
-    if !whole || parsed.version != Some(1) || !target.starts_with('/') || method == "CONNECT" {
+    let plain = target.starts_with('/') && target.len() <= LONGEST_TARGET && method != "CONNECT";
+    if !whole || parsed.version != Some(1) || !plain {
         return Err(Unusual::Special);
     }
     let mut host = None;
@@ -143,7 +146,7 @@ pub fn request<'a>(
                 let start = offset(head, line.name.as_bytes());
                 let end = offset(head, line.value) + line.value.len();
                 let end = end + memchr(b'\n', &head[end..]).map_or(0, |at| at + 1);
-                if line.value.is_empty() || host.replace(start..end).is_some() {
+                if !is_host(line.value) || host.replace(start..end).is_some() {
                     return Err(Unusual::Special);
                 }
             }
@@ -155,7 +158,7 @@ pub fn request<'a>(
             Some(Special::Expect | Special::Upgrade) => return Err(Unusual::Special),
             Some(Special::ContentLength) => {
                 let this = plain_number(line.value).ok_or(Unusual::Framing)?;
-                if chunked || length.replace(this).is_some() {
+                if this > i64::MAX as u64 || chunked || length.replace(this).is_some() {
                     return Err(Unusual::Framing);
                 }
             }
@@ -217,7 +220,7 @@ pub fn answer<'a>(
         head,
         &mut lines,
     )?;
-    let (Some(status), Some(version)) = (parsed.code, parsed.version) else {
+    let (Some(status @ 100..), Some(version)) = (parsed.code, parsed.version) else {
         return Err(BadAnswer::Malformed(httparse::Error::Status));
     };
     let mut length = None;
@@ -299,6 +302,12 @@ fn plain_number(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok().filter(|_| plain)?.parse().ok()
 }
 
+/// A name or an address, and perhaps a port.
+fn is_host(value: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(byte);
+    !value.is_empty() && value.iter().all(plain)
+}
+
 /// The words of a comma-separated list.
 pub fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|word| !word.is_empty())
@@ -318,6 +327,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::strict;
 
     fn read(text: &str) -> Result<(Framing, bool, bool), Unusual> {
         let end = request_end(text.as_bytes(), &mut 0)?.expect("a whole head");
@@ -376,6 +386,7 @@ mod tests {
             "no colon\r\n",
             ": no name\r\n",
             "Host: y\r\n",
+            "Content-Length: 9223372036854775808\r\n",
             "Expect: 100-continue\r\n",
             "Upgrade: h2c\r\n",
             "Connection: X\r\n",
@@ -386,6 +397,7 @@ mod tests {
         for text in [
             "GET / HTTP/1.0\r\nHost: x\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n",
             "GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
             "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -482,8 +494,11 @@ mod tests {
             if let (Ok(split), Ok(whole)) = (split, whole) {
                 prop_assert_eq!(split, whole);
             }
-            if let Ok(Some(end)) = whole {
-                let _ = request(&bytes[..end], |_, _| {});
+            // What is taken here would not be refused elsewhere.
+            if let Ok(Some(end)) = whole
+                && request(&bytes[..end], |_, _| {}).is_ok()
+            {
+                prop_assert_eq!(strict::check(&bytes[..end]), Ok(()));
             }
         }
 
