@@ -308,7 +308,6 @@ async fn what_the_relay_does_not_take_is_served_all_the_same() {
     let bench = Bench::passing(upstream.address).await;
     for other in [
         "POST /other HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
-        "GET /other HTTP/1.1\r\n\r\n",
         "GET http://x/other HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /other HTTP/1.1\r\nHost: x\r\nX: a\nY: b\r\n\r\n",
         "GET /other HTTP/1.1\r\nHost: x\r\nConnection: x-y\r\nX-Y: 1\r\n\r\n",
