@@ -31,7 +31,7 @@ const CANCEL: u32 = 8;
 
 /// A kept connection on which nothing is asked for so long is closed. Providers close theirs after
 /// seconds to a quarter of an hour; whoever closes first risks that a request is on its way.
-const IDLE: Duration = Duration::from_secs(15 * 60);
+pub(super) const IDLE: Duration = Duration::from_secs(15 * 60);
 
 /// A dependency as its connections see it.
 #[derive(Debug)]

@@ -58,18 +58,27 @@ impl Entrance {
 
     /// Serves a connection until it ends.
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream) {
+        // A connection that is only relayed does not pay for what the others need: those have boxes
+        // of their own.
         match &*self {
-            Self::Forward(gateway) => forward::serve(Arc::clone(gateway), stream).await,
+            Self::Forward(gateway) => {
+                Box::pin(forward::serve(Arc::clone(gateway), stream)).await;
+            }
             Self::Http(dependency) => {
                 let route = Arc::new(Route::Fixed(Arc::clone(dependency)));
                 http(Stream::Tcp(stream), route).await;
             }
             Self::Https(dependency, secure) => {
-                secure::serve(stream, Arc::clone(dependency), Arc::clone(secure)).await;
+                let (dependency, secure) = (Arc::clone(dependency), Arc::clone(secure));
+                Box::pin(secure::serve(stream, dependency, secure)).await;
             }
-            Self::Raw(dependency) => tcp::serve(Stream::Tcp(stream), Arc::clone(dependency)).await,
+            Self::Transparent(gateway) => {
+                Box::pin(transparent::serve(Arc::clone(gateway), stream)).await;
+            }
+            Self::Raw(dependency) => {
+                Box::pin(tcp::serve(Stream::Tcp(stream), Arc::clone(dependency))).await;
+            }
             Self::Shared(route) => http(Stream::Tcp(stream), Arc::clone(route)).await,
-            Self::Transparent(gateway) => transparent::serve(Arc::clone(gateway), stream).await,
         }
     }
 }
@@ -101,7 +110,28 @@ pub(super) async fn http(stream: Stream, route: Arc<Route>) {
         _ => Some(stream),
     };
     if let Some(stream) = rest {
-        // In a box of its own, so that a connection that is only relayed does not pay for it.
         Box::pin(connection::serve(stream, route, drain)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::measure::Recorder;
+    use crate::proxy::pump_tests::{dependency, upstream};
+
+    #[tokio::test]
+    async fn a_connection_that_is_only_relayed_takes_little_memory() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let engine = Engine::new(1, Vec::new(), Recorder::none());
+        let pool = upstream(1, Duration::ZERO);
+        let dependency = Arc::new(dependency(engine, Recorder::none(), pool));
+        let entrance = Arc::new(Entrance::Http(dependency));
+        let size = size_of_val(&entrance.serve(stream));
+        assert!(size < 3 << 10, "{size} bytes for each connection");
     }
 }

@@ -142,7 +142,7 @@ pub(super) fn rule(faults: &[(&'static str, Value)]) -> Rule {
     }
 }
 
-fn upstream<B>(events: u32, every: Duration) -> Pool<B>
+pub(super) fn upstream<B>(events: u32, every: Duration) -> Pool<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

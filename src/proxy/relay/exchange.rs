@@ -158,8 +158,13 @@ impl<'a> Exchange<'a> {
     /// Moves the answer on.
     fn poll_answer(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<After> {
         loop {
-            if ready!(self.relay.app.poll_drain(cx)).is_err() {
-                return Poll::Ready(After::Gone);
+            match self.relay.app.poll_drain(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(After::Gone),
+                // The upstream goes on meanwhile, for one more piece.
+                Poll::Pending
+                    if matches!(self.answer, Answer::Body(_)) && self.relay.app.has_room() => {}
+                Poll::Pending => return Poll::Pending,
             }
             match self.answer {
                 Answer::Cut(Ending::Reset) => return Poll::Ready(After::Reset),

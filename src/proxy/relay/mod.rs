@@ -13,17 +13,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep};
 
 use self::exchange::{After, Exchange};
 use self::side::{Scratch, Side};
 use super::call::RETRY_COUNT;
-use super::connection::{Connection, Dependency};
+use super::connection::{Connection, Dependency, IDLE};
 use crate::net::Stream;
 use crate::wire::http1::{self, Body, Unusual};
 
-/// How long a head may be on its way here.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A head that is not whole after this long goes to hyper, where slow ones are refused.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A request as it goes to the upstream.
 struct Request {
@@ -49,6 +49,8 @@ enum Next {
 pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Option<Stream> {
     let drain = dependency.drain.clone();
     let mut drained = pin!(drain.cancelled());
+    let mut idle = pin!(sleep(IDLE));
+    let mut used = false;
     let line = Connection { dependency: Arc::clone(dependency), line: Arc::default() };
     let (first, stream) = stream.unwound();
     let mut relay = Relay {
@@ -58,14 +60,29 @@ pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Optio
         connection: Arc::new(line),
     };
     loop {
-        let mut slow = None;
-        let next = poll_fn(|cx| match relay.poll_next(cx) {
-            Poll::Pending if relay.is_slow(&mut slow, cx) => Poll::Ready(Next::HandOver),
-            Poll::Pending => drained.as_mut().poll(cx).map(|()| Next::Gone),
-            next => next,
+        let mut patience: Option<Pin<Box<Sleep>>> = None;
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(next) = relay.poll_next(cx) {
+                return Poll::Ready(next);
+            }
+            if drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Next::Gone);
+            }
+            if !relay.ahead.is_empty() {
+                let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+                return patience.as_mut().poll(cx).map(|()| Next::HandOver);
+            }
+            // Its time is not begun anew with each request, so it may be up to twice as long.
+            while idle.as_mut().poll(cx).is_ready() {
+                if !std::mem::take(&mut used) {
+                    return Poll::Ready(Next::Gone);
+                }
+                idle.as_mut().reset(Instant::now() + IDLE);
+            }
+            Poll::Pending
         })
         .await;
-        drop(slow);
+        used = true;
         let after = match next {
             Next::Gone => return None,
             Next::HandOver => return Some(relay.app.stream.rewound(relay.ahead.into())),
@@ -127,16 +144,6 @@ impl Relay {
                 return Poll::Ready(next);
             }
         }
-    }
-
-    /// Whether a head has begun and is not whole after a while. The socket below hyper then waits
-    /// for the rest, and gives it up in words.
-    fn is_slow(&self, slow: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
-        if self.ahead.is_empty() {
-            return false;
-        }
-        let slow = slow.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
-        slow.as_mut().poll(cx).is_ready()
     }
 
     /// A request from the start of these bytes; the rest stays ahead. None: its head is not whole.

@@ -1,6 +1,6 @@
 //! One side of a relayed exchange: a stream, and what could not be written to it yet.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,14 +9,17 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use crate::net::{LONGEST_RESENT, Stream};
 
-/// As much is read at once, and so at most held for a side that takes it slowly.
+/// As much is read at once; twice as much is held at most for a side that takes it slowly.
 const SCRATCH: usize = 512 << 10;
 /// With so much at once a stream begins. One that has more to give is read in larger pieces.
 const FIRST: usize = 16 << 10;
 
 thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
+
+/// So many are kept for later.
+const SPARE: usize = 4;
 
 /// Room to read into: this thread's own, borrowed when something is read. A stream that waits holds
 /// none.
@@ -26,10 +29,17 @@ pub(super) struct Scratch(Vec<u8>);
 impl Scratch {
     fn room(&mut self, size: usize) -> &mut [u8] {
         if self.0.len() < SCRATCH {
-            self.0 = BUFFER.take();
+            self.0 = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
             self.0.resize(SCRATCH, 0);
         }
         &mut self.0[..size]
+    }
+
+    /// What was read last, as a buffer of its own.
+    fn taken(&mut self, count: usize) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.0);
+        buffer.truncate(count);
+        buffer
     }
 
     /// What was read last.
@@ -46,7 +56,11 @@ impl Drop for Scratch {
 
 fn give_back(buffer: Vec<u8>) {
     if buffer.capacity() >= SCRATCH {
-        BUFFER.set(buffer);
+        BUFFERS.with_borrow_mut(|buffers| {
+            if buffers.len() < SPARE {
+                buffers.push(buffer);
+            }
+        });
     }
 }
 
@@ -55,6 +69,8 @@ pub(super) struct Side {
     out: Vec<u8>,
     /// So much of `out` is written.
     written: usize,
+    /// What comes behind `out`.
+    behind: Vec<u8>,
     /// What is written stays in `out`, to be sent again.
     keeping: bool,
     unflushed: bool,
@@ -69,7 +85,15 @@ impl Side {
 
     /// With something to write first.
     pub(super) fn sending(stream: Stream, out: Vec<u8>, keeping: bool) -> Self {
-        Self { stream, out, written: 0, keeping, unflushed: false, piece: FIRST }
+        Self {
+            stream,
+            out,
+            written: 0,
+            behind: Vec::new(),
+            keeping,
+            unflushed: false,
+            piece: FIRST,
+        }
     }
 
     pub(super) fn poll_read(
@@ -90,7 +114,20 @@ impl Side {
     /// already, it goes out without being copied. Errors show when it is drained.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let count = self.write_now(cx, bytes);
-        self.out.extend_from_slice(&bytes[count..]);
+        self.hold(&bytes[count..]);
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        match self.behind.is_empty() {
+            true => self.out.extend_from_slice(bytes),
+            false => self.behind.extend_from_slice(bytes),
+        }
+    }
+
+    /// Whether another piece may be read for it although it has not taken the last one: when that
+    /// was a large one.
+    pub(super) fn has_room(&self) -> bool {
+        self.behind.is_empty() && !self.keeping && self.out.len() - self.written > FIRST
     }
 
     /// The same with the first `count` bytes of what was read last. If much is left of it, the whole
@@ -98,11 +135,15 @@ impl Side {
     pub(super) fn write_read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch, count: usize) {
         let written = self.write_now(cx, scratch.read(count));
         if count - written > FIRST && self.out.is_empty() {
-            self.out = std::mem::take(&mut scratch.0);
-            self.out.truncate(count);
+            self.out = scratch.taken(count);
             self.written = written;
+        } else if self.has_room() {
+            self.behind = match count > FIRST {
+                true => scratch.taken(count),
+                false => scratch.read(count).to_vec(),
+            };
         } else {
-            self.out.extend_from_slice(&scratch.read(count)[written..]);
+            self.hold(&scratch.read(count)[written..]);
         }
     }
 
@@ -135,16 +176,19 @@ impl Side {
 
     /// Ready when everything has gone to the kernel.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
-            let rest = &self.out[self.written..];
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => self.written += count,
+        loop {
+            while self.written < self.out.len() {
+                let rest = &self.out[self.written..];
+                match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => self.written += count,
+                }
+                self.unflushed = true;
             }
-            self.unflushed = true;
-        }
-        if !self.keeping && self.written > 0 {
-            give_back(std::mem::take(&mut self.out));
+            if self.keeping || self.out.is_empty() {
+                break;
+            }
+            give_back(std::mem::replace(&mut self.out, std::mem::take(&mut self.behind)));
             self.written = 0;
         }
         if self.unflushed {
@@ -155,7 +199,7 @@ impl Side {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.written == self.out.len()
+        self.written == self.out.len() && self.behind.is_empty()
     }
 
     /// What was written will not be sent again.
@@ -178,6 +222,7 @@ impl Side {
     pub(super) fn discard(&mut self) {
         self.keeping = false;
         self.out = Vec::new();
+        self.behind = Vec::new();
         self.written = 0;
         self.unflushed = false;
     }

@@ -327,6 +327,22 @@ async fn what_the_relay_does_not_take_is_served_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_head_that_comes_slowly_is_served_when_it_is_whole() {
+    let upstream = Upstream::answering(OK.as_bytes()).await;
+    let bench = Bench::passing(upstream.address).await;
+    for pause in [Duration::from_millis(1), Duration::from_millis(2200)] {
+        let mut client = Peer::connect(bench.address).await;
+        client.write(REQUEST).await;
+        soon(client.message()).await.unwrap();
+        client.write(&REQUEST[..20]).await;
+        // Beyond two seconds hyper has it.
+        tokio::time::sleep(pause).await;
+        client.write(&REQUEST[20..]).await;
+        assert_eq!(soon(client.message()).await.unwrap().1, b"ok");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_that_is_armed_acts_on_the_next_request_of_any_connection() {
     let (go, wait) = mpsc::unbounded_channel::<()>();
     let wait = Arc::new(tokio::sync::Mutex::new(wait));

@@ -14,12 +14,20 @@ use super::kit::{Bench, Peer, Upstream, soon};
 /// More than the kernel holds on the way (its buffers grow to some MiB in each of four places).
 const FLOOD: usize = 256 << 20;
 const HELD: usize = 64 << 20;
+const PERIOD: usize = 251;
 
-/// Writes until nothing goes any more; how much went.
+/// Bytes that show their places: what stands at a place of the flood begins there in this.
+fn pattern() -> Vec<u8> {
+    (0..1 << 20).map(|place: usize| (place % PERIOD) as u8).collect()
+}
+
+/// Writes until it is done or nobody is there.
 async fn flood(stream: &mut TcpStream, sent: &AtomicUsize) {
-    let piece = vec![b'x'; 64 << 10];
+    let pattern = pattern();
     while sent.load(Ordering::SeqCst) < FLOOD {
-        match stream.write(&piece).await {
+        let done = sent.load(Ordering::SeqCst);
+        let piece = &pattern[done % PERIOD..][..(64 << 10).min(FLOOD - done)];
+        match stream.write(piece).await {
             Ok(count) => sent.fetch_add(count, Ordering::SeqCst),
             Err(_) => return,
         };
@@ -59,11 +67,16 @@ async fn a_slow_reader_holds_its_upstream_back() {
     assert!(held < HELD, "{held} bytes were taken for a client that reads nothing");
     // It gets them all when it reads.
     soon(client.until(b"\r\n\r\n")).await.unwrap();
-    let mut got = client.buffer.len();
+    let (pattern, mut got) = (pattern(), 0);
     while got < FLOOD {
+        if client.buffer.is_empty() {
+            assert!(soon(client.more()).await.unwrap());
+        }
+        for piece in client.buffer.chunks(64 << 10) {
+            assert!(piece == &pattern[got % PERIOD..][..piece.len()], "near {got}");
+            got += piece.len();
+        }
         client.buffer.clear();
-        assert!(soon(client.more()).await.unwrap());
-        got += client.buffer.len();
     }
     let call = bench.call().await;
     assert_eq!((call.bytes, call.ended), (FLOOD as u64, CallEnd::Complete));
