@@ -154,8 +154,10 @@ fn each_class_of_failure_has_an_answer_in_each_dialect() {
             let told = answer(fault.as_ref(), kind, Duration::ZERO).unwrap();
             // Over gRPC the head says it all.
             let status = header(&told, "grpc-status");
-            let failed = told.status.as_u16() >= 400 && !told.body.is_empty();
-            assert!(failed || status.is_some(), "{kind} {class}");
+            assert!(status.is_some() || !told.body.is_empty(), "{kind} {class}");
+            // Milvus says it inside a good status.
+            let good = status.is_some() || *kind == "milvus";
+            assert!(good || told.status.as_u16() >= 400, "{kind} {class}");
         }
     }
 }

@@ -53,10 +53,9 @@ async fn a_reset_of_the_upstream_resets_the_app() {
 #[tokio::test]
 async fn a_reset_of_the_app_resets_the_upstream() {
     let (told, heard) = tokio::sync::oneshot::channel();
-    let told = std::sync::Mutex::new(Some(told));
-    let told = std::sync::Arc::new(told);
+    let told = std::sync::Arc::new(parking_lot::Mutex::new(Some(told)));
     let upstream = Upstream::start(move |mut peer| {
-        let told = told.lock().unwrap().take();
+        let told = told.lock().take();
         async move {
             let (_, ended) = peer.rest().await;
             let _ = told.unwrap().send(ended.map_err(|error| error.kind()));
