@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::entrance::Entrance;
 use super::forward::Forward;
+use super::place::Place;
 use super::route::{Directory, Route};
-use super::running::{Place, Site};
+use super::running::Site;
 use super::secure::Secure;
 use super::served::{Served, Stand};
 use super::shared::Shared;

@@ -17,6 +17,7 @@ use super::connection::Dependency;
 use super::entrance::Entrance;
 use super::keys::Keys;
 use super::listen::Held;
+use super::place::Place;
 use super::route::{Directory, Host};
 use super::served::{Served, Stand, connector_of, is_same, pool_of};
 use super::tcp::Raw;
@@ -69,13 +70,6 @@ struct Listening {
     task: JoinHandle<()>,
 }
 
-/// Whose a listening socket is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Dependency(Arc<str>),
-    Gateway(&'static str),
-}
-
 /// What is to be served, ready to take the place of what is.
 #[derive(Debug)]
 pub struct Prepared {
@@ -90,6 +84,9 @@ enum Socket {
     Kept(usize),
     New(TcpListener, SocketAddr),
 }
+
+/// Whether a socket is what a place asks for.
+type Fits = dyn Fn(&(Place, SocketAddr), &Listening) -> bool;
 
 impl Running {
     pub(super) fn nowhere(
@@ -197,7 +194,7 @@ impl Running {
             let usual = had.place != Place::Gateway(TRANSPARENT);
             usual && place.1.port() != 0 && place.1 == had.address
         };
-        let rules: [&dyn Fn(&(Place, SocketAddr), &Listening) -> bool; 2] = [&same, &here];
+        let rules: [&Fits; 2] = [&same, &here];
         for fits in rules {
             for (place, kept) in places.iter().zip(&mut kept).filter(|(_, kept)| kept.is_none()) {
                 let mut all = self.listeners.iter().enumerate();
@@ -494,24 +491,6 @@ impl Drop for Running {
         }
         for dependency in self.dependencies.iter().filter_map(|(_, stand)| stand.http()) {
             dependency.latest.set(None);
-        }
-    }
-}
-
-impl Place {
-    /// What it is called among all sockets.
-    fn title(&self) -> String {
-        match self {
-            Self::Dependency(name) => format!("dependency {name}"),
-            Self::Gateway(name) => format!("gateway {name}"),
-        }
-    }
-
-    /// What it is called in messages.
-    fn name(&self) -> Arc<str> {
-        match self {
-            Self::Dependency(name) => Arc::clone(name),
-            Self::Gateway(name) => Arc::from(*name),
         }
     }
 }

@@ -159,11 +159,8 @@ pub fn request<'a>(
                     return Err(Unusual::Special);
                 }
             }
-            Some(Special::Te) => {
-                if !line.value.eq_ignore_ascii_case(b"trailers") {
-                    return Err(Unusual::Special);
-                }
-            }
+            Some(Special::Te) if line.value.eq_ignore_ascii_case(b"trailers") => {}
+            Some(Special::Te) => return Err(Unusual::Special),
             Some(Special::Expect | Special::Upgrade) => return Err(Unusual::Special),
             Some(Special::ContentLength) => {
                 let this = plain_number(line.value).ok_or(Unusual::Framing)?;

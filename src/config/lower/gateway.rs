@@ -50,7 +50,7 @@ impl Lowering<'_> {
         let given = gateways.unwrap_or_default();
         let shared = given.shared.map(|schema::Listen(address)| address);
         let forward = given.forward.map(|schema::Listen(address)| address);
-        let transparent = given.transparent.and_then(|given| self.transparent(given));
+        let transparent = given.transparent.and_then(|given| self.transparent(&given));
         let clients: Vec<(IpAddr, u8)> = given
             .clients
             .map(|list| list.0.into_iter().map(|network| (network.0, network.1)).collect())
@@ -76,7 +76,7 @@ impl Lowering<'_> {
         gateways
     }
 
-    fn transparent(&mut self, given: schema::Transparent) -> Option<Transparent> {
+    fn transparent(&mut self, given: &schema::Transparent) -> Option<Transparent> {
         let Some(schema::Listen(listen)) = given.0.listen else {
             let here = way!["gateways", "transparent"];
             if !self.absence_is_told(here, "listen") {

@@ -128,9 +128,8 @@ impl Relay {
         }
         let mut scratch = Scratch::default();
         loop {
-            let count = match ready!(self.app.poll_read(cx, &mut scratch)) {
-                Ok(count @ 1..) => count,
-                Ok(0) | Err(_) => return Poll::Ready(Next::Gone),
+            let Ok(count @ 1..) = ready!(self.app.poll_read(cx, &mut scratch)) else {
+                return Poll::Ready(Next::Gone);
             };
             let new = scratch.read(count);
             let next = if self.ahead.is_empty() {
