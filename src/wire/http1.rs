@@ -13,9 +13,8 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use super::strict;
-
 pub use self::body::{BadBody, Body, Taken};
+use super::strict;
 
 /// A longer head of a request is unusual.
 pub const LONGEST_REQUEST: usize = 32 << 10;
@@ -97,7 +96,6 @@ pub fn answer_end(bytes: &[u8], searched: &mut usize) -> Result<Option<usize>, B
         if matches!(line, b"" | b"\r") {
             return if first { Err(BadAnswer::Blank) } else { Ok(Some(*searched)) };
         }
-        // The head of another protocol may never end.
         if first && !line.starts_with(b"HTTP/1.") {
             return Err(BadAnswer::Malformed(httparse::Error::Version));
         }
@@ -154,8 +152,8 @@ pub fn request<'a>(
                 let start = offset(head, line.name.as_bytes());
                 let end = offset(head, line.value) + line.value.len();
                 let end = end + memchr(b'\n', &head[end..]).map_or(0, |at| at + 1);
-                let sound = !line.value.is_empty() && strict::is_host(line.value);
-                if !sound || host.replace(start..end).is_some() {
+                let doubtful = line.value.is_empty() || !strict::is_host(line.value);
+                if doubtful || host.replace(start..end).is_some() {
                     return Err(Unusual::Special);
                 }
             }

@@ -107,12 +107,20 @@ fn the_full_file_means_what_it_says() {
 #[test]
 fn each_profile_of_the_catalogue_is_a_fault() {
     for profile in brownout::config::profile::PROFILES {
-        let kind = match profile.name.split_once('/').unwrap().0 {
-            "vector_db" => "qdrant",
-            _ => "openai",
+        let it = match profile.name.split_once('/').unwrap() {
+            ("vector_db", "redis_loading") => "kind: redis, upstream: localhost:6379",
+            (
+                "vector_db",
+                "fewer_rows" | "read_only_replica" | "statement_timeouts" | "too_many_clients",
+            ) => "kind: postgres, upstream: localhost:5432",
+            ("vector_db", _) => "kind: qdrant, simulate: true",
+            ("network", "certificate_expired" | "tls_handshake_stall") => {
+                "kind: openai, simulate: true, tls: minted"
+            }
+            _ => "kind: openai, simulate: true",
         };
         let text = format!(
-            "version: 1\ndependencies: {{ it: {{ kind: {kind}, listen: 0, simulate: true }} }}\n\
+            "version: 1\ndependencies: {{ it: {{ {it}, listen: 0 }} }}\n\
              identify: {{ user: header x-user-id, session: header x-session-id }}\n\
              faults: {{ one: {{ target: it, use: {} }} }}\n",
             profile.name
