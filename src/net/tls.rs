@@ -145,6 +145,12 @@ fn of_certificate(error: &CertificateError) -> String {
         }
         Bad::Revoked => "its certificate was revoked".to_owned(),
         Bad::BadSignature => "its certificate's signature is wrong".to_owned(),
+        Bad::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is one of an authority (CA:TRUE), which signs others and names no \
+             server; make it with `basicConstraints=CA:FALSE`, or take any with \
+             `upstream_tls.insecure`"
+                .to_owned()
+        }
         other => format!("its certificate cannot be used: {other}"),
     }
 }
