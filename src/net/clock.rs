@@ -20,6 +20,12 @@ pub trait Clock: Debug + Send + Sync {
     /// Sleeps until this time since the run began; never wakes early.
     fn sleep_until(&self, at: Duration) -> Sleep;
 
+    /// Holds something back for this long from now: like `sleep`, but for delays whose length
+    /// matters. When it is the only one, it may take CPU time to be on time.
+    fn hold(&self, time: Duration) -> Sleep {
+        self.sleep(time)
+    }
+
     /// Sleeps for this long from now.
     fn sleep(&self, time: Duration) -> Sleep {
         self.sleep_until(self.now().saturating_add(time))
@@ -54,6 +60,13 @@ impl Clock for RealClock {
         match self.origin.checked_add(at) {
             Some(instant) => Box::pin(SleepUntil::new(instant)),
             // Beyond what the system can count: never.
+            None => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn hold(&self, time: Duration) -> Sleep {
+        match self.origin.checked_add(self.now().saturating_add(time)) {
+            Some(instant) => Box::pin(SleepUntil::exactly(instant)),
             None => Box::pin(std::future::pending()),
         }
     }

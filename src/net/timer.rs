@@ -10,9 +10,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+/// An exact alarm rings this much before its time when no other waits, and the task that it wakes
+/// waits out the rest: it takes about as long until a sleeping machine runs it. With others waiting
+/// the machine does not sleep, and would have no time to spare.
+const LEAD: Duration = Duration::from_micros(300);
 
 /// Dropped alarms are swept out once this many have gathered and they are half of all.
 const SWEEP_FROM: usize = 256;
@@ -26,7 +31,18 @@ struct Timer {
 
 struct Alarm {
     at: Instant,
+    exact: bool,
     bell: Arc<Bell>,
+}
+
+impl Alarm {
+    /// When it rings; `alone` says that no other waits.
+    fn rings(&self, alone: bool) -> Instant {
+        match self.exact && alone {
+            true => self.at.checked_sub(LEAD).unwrap_or(self.at),
+            false => self.at,
+        }
+    }
 }
 
 /// What the thread and the sleeping task share.
@@ -62,7 +78,7 @@ impl Timer {
         timer
     }
 
-    fn add(&self, at: Instant, waker: &Waker) -> Arc<Bell> {
+    fn add(&self, at: Instant, exact: bool, waker: &Waker) -> Arc<Bell> {
         let bell = Arc::new(Bell(Mutex::new(Ring::Waiting(waker.clone()))));
         let mut alarms = self.alarms.lock();
         let dropped = self.dropped.load(Ordering::Relaxed);
@@ -71,7 +87,7 @@ impl Timer {
             self.dropped.store(0, Ordering::Relaxed);
         }
         let first = alarms.peek().is_none_or(|Reverse(next)| at < next.at);
-        alarms.push(Reverse(Alarm { at, bell: Arc::clone(&bell) }));
+        alarms.push(Reverse(Alarm { at, exact, bell: Arc::clone(&bell) }));
         drop(alarms);
         if first {
             self.changed.notify_one();
@@ -84,8 +100,9 @@ impl Timer {
         let mut alarms = self.alarms.lock();
         loop {
             let now = Instant::now();
+            let alone = alarms.len() == 1;
             while let Some(Reverse(next)) = alarms.peek()
-                && next.at <= now
+                && next.rings(alone) <= now
             {
                 due.extend(alarms.pop().map(|Reverse(alarm)| alarm.bell));
             }
@@ -94,8 +111,8 @@ impl Timer {
                 due.drain(..).for_each(|bell| bell.ring());
                 alarms = self.alarms.lock();
             } else if let Some(Reverse(next)) = alarms.peek() {
-                let at = next.at;
-                self.changed.wait_until(&mut alarms, at);
+                let rings = next.rings(alone);
+                self.changed.wait_until(&mut alarms, rings);
             } else {
                 self.changed.wait(&mut alarms);
             }
@@ -136,12 +153,18 @@ impl Ord for Alarm {
 /// A sleep until an instant; dropping it cancels it.
 pub(super) struct SleepUntil {
     at: Instant,
+    exact: bool,
     bell: Option<Arc<Bell>>,
 }
 
 impl SleepUntil {
     pub(super) fn new(at: Instant) -> Self {
-        Self { at, bell: None }
+        Self { at, exact: false, bell: None }
+    }
+
+    /// One that takes up to [`LEAD`] of CPU time to be on time, when it is the only one.
+    pub(super) fn exactly(at: Instant) -> Self {
+        Self { at, exact: true, bell: None }
     }
 }
 
@@ -153,7 +176,7 @@ impl Future for SleepUntil {
             if Instant::now() >= self.at {
                 return Poll::Ready(());
             }
-            self.bell = Some(Timer::shared().add(self.at, cx.waker()));
+            self.bell = Some(Timer::shared().add(self.at, self.exact, cx.waker()));
             return Poll::Pending;
         };
         match &mut *bell.0.lock() {
@@ -161,7 +184,12 @@ impl Future for SleepUntil {
                 waker.clone_from(cx.waker());
                 Poll::Pending
             }
-            Ring::Rung | Ring::Dropped => Poll::Ready(()),
+            Ring::Rung | Ring::Dropped => {
+                while Instant::now() < self.at {
+                    std::hint::spin_loop();
+                }
+                Poll::Ready(())
+            }
         }
     }
 }
@@ -200,6 +228,24 @@ mod tests {
             let late = sleeper.await.unwrap().expect("woken early");
             assert!(late < Duration::from_secs(2), "late by {late:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn exact_sleeps_are_never_early() {
+        for micros in [50, 200, 400, 3_000, 20_000] {
+            let at = Instant::now() + Duration::from_micros(micros);
+            SleepUntil::exactly(at).await;
+            let late = Instant::now().checked_duration_since(at).expect("woken early");
+            assert!(late < Duration::from_secs(2), "late by {late:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_exact_alarm_that_is_alone_rings_before_its_time() {
+        let at = Instant::now() + Duration::from_secs(1);
+        let alarm = |exact| Alarm { at, exact, bell: Arc::default() };
+        assert_eq!(alarm(true).rings(true), at - LEAD);
+        assert_eq!((alarm(true).rings(false), alarm(false).rings(true)), (at, at));
     }
 
     #[tokio::test]

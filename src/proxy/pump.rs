@@ -111,7 +111,7 @@ async fn ask_about_request(connection: &Connection, passing: &mut Passing) -> As
 async fn hold_request(connection: &Connection, passing: &mut Passing, time: Duration) {
     // Before the clock runs: what it measures is never shorter than the wait.
     passing.books.hold();
-    let mut sleep = connection.dependency.clock.sleep(time);
+    let mut sleep = connection.dependency.clock.hold(time);
     let mut peeked = false;
     poll_fn(|cx| {
         if !peeked {
@@ -181,7 +181,7 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
 
 async fn hold(connection: &Connection, books: &mut Books, time: Duration) {
     books.hold();
-    connection.dependency.clock.sleep(time).await;
+    connection.dependency.clock.hold(time).await;
     books.release();
 }
 
@@ -309,7 +309,7 @@ impl Pump {
                 Some(Order::Wait(time)) => {
                     self.books.hold();
                     self.holding =
-                        Some(Holding(self.books.connection().dependency.clock.sleep(time)));
+                        Some(Holding(self.books.connection().dependency.clock.hold(time)));
                 }
                 Some(Order::End(ending)) => self.end(ending),
                 // Too late for these: the head has gone out.
