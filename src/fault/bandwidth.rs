@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Arming, Direction, Effect, Fault, Impossible, Invalid, Orders, Spec, Within};
 use crate::dialect::Dialect;
-use crate::exchange::{Grain, Item, Level};
+use crate::exchange::{Grain, Item};
 use crate::units::{BadUnit, unit};
 
 /// Bytes leave in steps of this length.
@@ -107,14 +107,8 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
-        let raw = arming.exchange.level == Level::Connection;
-        let direction = match self.direction {
-            Some(Direction::Up) if !raw => {
-                return Err(Impossible("over HTTP answers alone are slowed, not what the app sends"));
-            }
-            Some(direction) => direction,
-            None => Direction::Both,
-        };
+        let why = "over HTTP answers alone are slowed, not what the app sends";
+        let direction = Direction::of(self.direction, arming, why)?;
         let line = |open: bool| open.then_some(Line { rate: self.rate, free: Duration::ZERO });
         Ok(Box::new(Thin { up: line(direction.is_up()), down: line(direction.is_down()) }))
     }

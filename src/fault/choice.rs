@@ -4,29 +4,14 @@
 use std::sync::Arc;
 
 use http::response;
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 use super::lengths::Lengths;
 use super::place::{Follower, Found, unreadable};
-use super::{Arming, Impossible, Invalid, Orders, Place};
+use super::{Arming, Direction, Impossible, Invalid, Orders, Place};
 use crate::dialect::Dialect;
 use crate::dice::Dice;
 use crate::exchange::{Event, Item, Operation, Transport};
 use crate::units::Percent;
-
-/// Which way the events go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// Both ways, each counted for itself.
-    Both,
-    /// From the dependency to the app.
-    #[default]
-    Down,
-    /// From the app to the dependency: messages of a WebSocket.
-    Up,
-}
 
 /// What the options say.
 #[derive(Clone, Debug)]
@@ -68,7 +53,7 @@ impl Choice {
             after,
             at_most: at_most.unwrap_or(u64::MAX),
             terminal: terminal.unwrap_or_default(),
-            direction: direction.unwrap_or_default(),
+            direction: direction.unwrap_or(Direction::Down),
             lengths: Arc::default(),
         })
     }

@@ -7,8 +7,8 @@ use http::response;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::choice::{Choice, Chooser, Direction};
-use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Place, Spec};
+use super::choice::{Choice, Chooser};
+use super::{Arming, Direction, Effect, Fault, Impossible, Invalid, Orders, Place, Spec};
 use crate::dice::Dice;
 use crate::exchange::{Event, Grain, Item};
 use crate::units::Percent;

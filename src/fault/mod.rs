@@ -107,6 +107,7 @@ pub enum Within {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
+    /// Both ways, each counted for itself.
     Both,
     /// From the dependency to the app.
     Down,
@@ -115,6 +116,15 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// What is meant on this exchange; both where nothing is said. Over HTTP what the app sends
+    /// passes without being shown: `why` says so.
+    fn of(given: Option<Self>, arming: &Arming<'_>, why: &'static str) -> Result<Self, Impossible> {
+        match given {
+            Some(Self::Up) if arming.exchange.level != Level::Connection => Err(Impossible(why)),
+            given => Ok(given.unwrap_or(Self::Both)),
+        }
+    }
+
     fn is_up(self) -> bool {
         self != Self::Down
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{Arming, Direction, Effect, Fault, Impossible, Invalid, Orders, Spec, Within};
 use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Grain, Item, Level};
+use crate::exchange::{Grain, Item};
 use crate::units::{BadUnit, Count, Span, unit};
 
 /// More pieces of one read are not made; what is left goes on whole.
@@ -101,14 +101,8 @@ impl Fault for Loaded {
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
-        let raw = arming.exchange.level == Level::Connection;
-        let direction = match self.direction {
-            Some(Direction::Up) if !raw => {
-                return Err(Impossible("over HTTP answers alone are cut, not what the app sends"));
-            }
-            Some(direction) => direction,
-            None => Direction::Both,
-        };
+        let why = "over HTTP answers alone are cut, not what the app sends";
+        let direction = Direction::of(self.direction, arming, why)?;
         let knife = |open: bool, label| {
             open.then(|| Knife {
                 size: self.size,
