@@ -52,6 +52,8 @@ pub enum Operation {
     Read,
     /// Nearest-neighbour or filtered search.
     Search,
+    /// Calling a tool (MCP).
+    Tool,
     /// Writing points or documents.
     Upsert,
 }
@@ -66,6 +68,7 @@ impl Operation {
             Self::Other => "other",
             Self::Read => "read",
             Self::Search => "search",
+            Self::Tool => "tool",
             Self::Upsert => "upsert",
         }
     }
@@ -84,6 +87,11 @@ pub struct Facts {
     pub prompt_tokens: u32,
     /// The most tokens the answer may have, when the request says so.
     pub max_tokens: Option<u32>,
+    /// The names of the tools that the request offers to the model; of a tool call, the one called.
+    pub tools: Vec<String>,
+    /// How many messages of the user the request holds: 1 in the first turn of a conversation, 0
+    /// when unknown.
+    pub turn: u32,
 }
 
 /// What is decided on.
@@ -128,8 +136,9 @@ pub struct Exchange {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub facts: Facts,
-    /// The request body's length in bytes as far as it was read.
-    pub body_len: usize,
+    /// The request body as far as it was read: up to a fixed length, and only when an armed fault
+    /// needs it.
+    pub body: Bytes,
     /// Who the app says is asking (`identify.user`).
     pub user: Option<String>,
     /// Which session the app says this belongs to (`identify.session`).
@@ -175,8 +184,12 @@ impl Item {
 /// How a stream of events is framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Framing {
+    /// Amazon's eventstream: lengths, headers, a payload and two checksums.
+    EventStream,
     /// gRPC: a flag byte, a length of four bytes, the message.
     Grpc,
+    /// The items of a JSON array that is sent piece by piece.
+    JsonArray,
     /// Newline-delimited JSON.
     Ndjson,
     /// A message of a protocol over raw TCP, as its own codec frames it.
@@ -259,8 +272,8 @@ impl Event {
             Framing::WebSocket => {
                 matches!(self.name.as_deref(), Some("ping" | "pong" | "close"))
             }
-            Framing::Grpc | Framing::Protocol => false,
-            Framing::Ndjson | Framing::Sse => self.data.is_empty(),
+            Framing::EventStream | Framing::Grpc | Framing::Protocol => false,
+            Framing::JsonArray | Framing::Ndjson | Framing::Sse => self.data.is_empty(),
         }
     }
 
@@ -269,6 +282,10 @@ impl Event {
         let mut event = match self.framing {
             Framing::Grpc => return Self::grpc(data),
             Framing::Ndjson => return Self::ndjson(data),
+            Framing::EventStream | Framing::JsonArray => {
+                let data = Bytes::copy_from_slice(data.as_ref());
+                return Self { raw: data.clone(), data, ..self.clone() };
+            }
             Framing::Protocol | Framing::WebSocket => {
                 // Their codec frames them when they are written.
                 let data = Bytes::copy_from_slice(data.as_ref());

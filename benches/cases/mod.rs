@@ -141,7 +141,13 @@ fn decide(rules: usize, percent: f64) -> impl FnMut() {
         engine.arm(&format!("slow{number}"), Arming::default()).expect("the fault exists");
     }
     let dependency: Arc<str> = "llm".into();
-    let exchange = engine.exchange(&dependency, &head(), BODY, openai(), &Identify::default());
+    let exchange = engine.exchange(
+        &dependency,
+        &head(),
+        &Bytes::from_static(BODY),
+        openai(),
+        &Identify::default(),
+    );
     move || engine.decide(Duration::ZERO, black_box(&exchange), openai()).close()
 }
 
@@ -149,5 +155,13 @@ fn read_request() -> impl FnMut() {
     let engine = engine(1, 0.0);
     let (dependency, identify, head): (Arc<str>, _, _) =
         ("llm".into(), Identify::default(), head());
-    move || drop(engine.exchange(&dependency, black_box(&head), BODY, openai(), &identify))
+    move || {
+        drop(engine.exchange(
+            &dependency,
+            black_box(&head),
+            &Bytes::from_static(BODY),
+            openai(),
+            &identify,
+        ))
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::class::{Class, html_page, whole_seconds};
 use super::openai::OpenAi;
 use super::openai::failure::put_retry_after;
-use super::{Answer, Dialect, Failure, Quota, Reading};
+use super::{Answer, Dialect, Failure, Outline, Quota, Reading, Reason};
 use crate::dice::hash_bytes;
 use crate::exchange::{Event, Facts, Operation};
 
@@ -34,6 +34,14 @@ impl Dialect for AzureOpenAi {
 
     fn read_message(&self, operation: Operation, body: &[u8]) -> Reading {
         OpenAi.read_message(operation, body)
+    }
+
+    fn outline(&self, operation: Operation, payload: &[u8]) -> Outline {
+        OpenAi.outline(operation, payload)
+    }
+
+    fn reason(&self, operation: Operation, reason: Reason) -> Option<&'static str> {
+        OpenAi.reason(operation, reason)
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

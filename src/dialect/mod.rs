@@ -6,7 +6,9 @@
 mod azure;
 mod class;
 pub mod grpc;
+pub mod listing;
 mod openai;
+pub mod outline;
 mod plain;
 mod postgres;
 mod qdrant;
@@ -21,6 +23,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
+pub use self::listing::{Arrangement, Listing};
+pub use self::outline::{Outline, Reason, Slot, Spot};
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
 pub use self::tcp::OPAQUE;
 use crate::exchange::{Event, Facts, Operation};
@@ -63,6 +67,37 @@ pub trait Dialect: Debug + Send + Sync {
 
     /// What a whole answer says.
     fn read_message(&self, operation: Operation, body: &[u8]) -> Reading;
+
+    /// The part of an event that `outline` reads, where it is wrapped in something else.
+    fn payload(&self, event: &Event) -> Bytes {
+        event.data.clone()
+    }
+
+    /// The same event with another payload, wrapped and framed like this one.
+    fn with_payload(&self, event: &Event, payload: &[u8]) -> Event {
+        event.with_data(payload)
+    }
+
+    /// Where the parts of an answer stand in the payload of an event, or in a whole answer.
+    fn outline(&self, _operation: Operation, _payload: &[u8]) -> Outline {
+        Outline::default()
+    }
+
+    /// The lists in a whole answer: hits of a search, vectors of a batch.
+    fn listings(&self, operation: Operation, body: &[u8]) -> Vec<Listing> {
+        listing::listings(body, &self.outline(operation, body))
+    }
+
+    /// A whole answer with its lists arranged as given, one arrangement for each. None where it has
+    /// no lists.
+    fn arranged(&self, operation: Operation, body: &[u8], lists: &[Arrangement]) -> Option<Bytes> {
+        listing::arranged(body, &self.outline(operation, body), lists)
+    }
+
+    /// The word by which this provider says why an answer ended. None where it has none.
+    fn reason(&self, _operation: Operation, _reason: Reason) -> Option<&'static str> {
+        None
+    }
 
     /// The answer this provider gives for a failure: status, headers and body as on the wire. It
     /// holds no quota headers; who wants them (true or false ones) adds `quota_headers`.

@@ -4,6 +4,7 @@
 mod answer;
 mod edit;
 pub(super) mod failure;
+mod places;
 mod request;
 mod words;
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 
 use self::request::Asked;
-use super::{Answer, Dialect, Failure, Quota, Reading};
+use super::{Answer, Dialect, Failure, Outline, Quota, Reading, Reason};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: openai`.
@@ -43,6 +44,7 @@ impl Dialect for OpenAi {
             stream: asked.stream,
             prompt_tokens: if body.is_empty() { 0 } else { prompt_tokens.max(1) },
             max_tokens: asked.max_tokens,
+            ..Facts::default()
         }
     }
 
@@ -52,6 +54,19 @@ impl Dialect for OpenAi {
 
     fn read_message(&self, _: Operation, body: &[u8]) -> Reading {
         answer::read_message(body)
+    }
+
+    fn outline(&self, operation: Operation, payload: &[u8]) -> Outline {
+        places::outline(operation, payload)
+    }
+
+    fn reason(&self, _: Operation, reason: Reason) -> Option<&'static str> {
+        Some(match reason {
+            Reason::ContentFilter => "content_filter",
+            Reason::Length => "length",
+            Reason::Stop => "stop",
+            Reason::ToolCalls => "tool_calls",
+        })
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::request;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -236,7 +237,7 @@ impl Engine {
         &self,
         dependency: &Arc<str>,
         head: &request::Parts,
-        body: &[u8],
+        body: &Bytes,
         dialect: &'static dyn Dialect,
         identify: &Identify,
     ) -> Exchange {
@@ -254,7 +255,7 @@ impl Engine {
             uri: head.uri.clone(),
             headers: identify::guarded(&head.headers),
             facts: dialect.facts(&head.method, &head.uri, &head.headers, body),
-            body_len: body.len(),
+            body: body.clone(),
             user,
             session,
             api_key: identify::api_key(&head.headers),

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Engine;
 use crate::exchange::{Exchange, ExchangeKey, Facts, Level, Transport};
 
@@ -21,7 +23,7 @@ impl Engine {
             uri: http::Uri::from_static("/"),
             headers: http::HeaderMap::new(),
             facts: Facts::default(),
-            body_len: 0,
+            body: Bytes::new(),
             user: None,
             session: None,
             api_key: None,
@@ -30,14 +32,7 @@ impl Engine {
 
     /// A request of a protocol over a raw connection as faults see it, and counts its key. `path` says
     /// what it does (`/select`), `hash` what it asks.
-    pub fn asked(
-        &self,
-        dependency: &Arc<str>,
-        path: &str,
-        facts: Facts,
-        hash: u64,
-        body_len: usize,
-    ) -> Exchange {
+    pub fn asked(&self, dependency: &Arc<str>, path: &str, facts: Facts, hash: u64) -> Exchange {
         let key = ExchangeKey::of(&http::Method::POST, path, &hash.to_be_bytes());
         Exchange {
             dependency: Arc::clone(dependency),
@@ -49,7 +44,7 @@ impl Engine {
             uri: path.parse().unwrap_or_else(|_| http::Uri::from_static("/")),
             headers: http::HeaderMap::new(),
             facts,
-            body_len,
+            body: Bytes::new(),
             user: None,
             session: None,
             api_key: None,

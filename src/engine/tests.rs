@@ -6,6 +6,7 @@ mod reload;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::Bytes;
 use globset::Glob;
 use http::{HeaderMap, Method, Uri};
 
@@ -92,7 +93,7 @@ pub(super) fn exchange(key: u64) -> Exchange {
         uri: Uri::from_static("/"),
         headers: HeaderMap::new(),
         facts: Facts::default(),
-        body_len: 0,
+        body: Bytes::new(),
         user: None,
         session: None,
         api_key: None,
@@ -429,7 +430,7 @@ fn requests_become_exchanges() {
             request = request.header("x-brownout-session", label);
         }
         let head = request.body(()).unwrap().into_parts().0;
-        engine.exchange(&"llm".into(), &head, body.as_bytes(), dialect, &identify)
+        engine.exchange(&"llm".into(), &head, &body.to_owned().into(), dialect, &identify)
     };
     let body = r#"{"model":"m","user":"ann","messages":[]}"#;
     let (first, again) = (read(None, body), read(None, body));

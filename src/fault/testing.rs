@@ -117,8 +117,9 @@ pub(super) fn exchange(key: u64) -> Exchange {
             stream: true,
             prompt_tokens: 10,
             max_tokens: Some(100),
+            ..Facts::default()
         },
-        body_len: 0,
+        body: Bytes::new(),
         user: None,
         session: None,
         api_key: Some(1),

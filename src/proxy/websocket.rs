@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{header, request, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -77,7 +78,7 @@ impl Opening {
         self.handshake.exchange.take().unwrap_or_else(|| {
             let request = &self.handshake.request;
             let (name, identify) = (&dependency.name, &dependency.identify);
-            dependency.engine.exchange(name, request, b"", dependency.dialect, identify)
+            dependency.engine.exchange(name, request, &Bytes::new(), dependency.dialect, identify)
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod grain;
 pub mod grpc;
 pub mod host;
 pub mod http1;
+pub mod json;
 pub mod ndjson;
 pub mod postgres;
 pub mod resp;

@@ -7,6 +7,7 @@ use brownout::dialect;
 use brownout::dice::Dice;
 use brownout::exchange::{Event, Exchange, ExchangeKey, Facts, Item, Operation};
 use brownout::fault::{Arming, Chain, Draw, Ending, Fault, KINDS, Order};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, request};
 
 fn fault(name: &str, yaml: &str) -> Box<dyn Fault> {
@@ -26,7 +27,7 @@ fn armed(fault: &dyn Fault, kind: &str, at: Duration) -> Chain {
         uri: Uri::from_static("/v1/chat/completions"),
         headers: HeaderMap::new(),
         facts: Facts { operation: Operation::Chat, prompt_tokens: 9, ..Facts::default() },
-        body_len: 0,
+        body: Bytes::new(),
         user: None,
         session: None,
         api_key: None,

@@ -283,7 +283,7 @@ impl Talk {
     fn exchange(&self, asked: &Asked) -> Exchange {
         let Raw { engine, name, .. } = &**self.dependency();
         let facts = Facts { operation: asked.operation, ..Facts::default() };
-        engine.asked(name, &asked.path, facts, asked.hash, asked.len)
+        engine.asked(name, &asked.path, facts, asked.hash)
     }
 
     /// Answers a request in the server's place.
