@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::Engine;
+use crate::measure::attempts::Tracker;
 use crate::measure::{Call, CallEnd, FailedHandshake, Observation, Sample};
 
 /// The bounds that OpenTelemetry gives for durations of generative AI clients, in seconds.
@@ -29,6 +32,13 @@ struct CallLabels {
 #[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
 struct DependencyLabels {
     dependency: String,
+}
+
+#[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
+struct RetryLabels {
+    dependency: String,
+    /// `retry` counts all; `early`, `at_once` and `needless` those that should not have come.
+    kind: &'static str,
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
@@ -55,6 +65,11 @@ pub struct Metrics {
     time_to_head: DurationFamily<DependencyLabels>,
     /// The calls' metrics by what tells them apart, so that counting a call builds no labels.
     known_calls: Mutex<HashMap<CallKind, (Counter, Histogram)>>,
+    /// Puts the attempts of a call together.
+    attempts: Mutex<Tracker>,
+    retries: Family<RetryLabels, Counter>,
+    longest_silence: Family<DependencyLabels, Gauge<f64, AtomicU64>>,
+    wasted: Family<DependencyLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     /// The same counts, for the status.
     failed_handshakes: Mutex<BTreeMap<(Arc<str>, &'static str), u64>>,
@@ -78,6 +93,25 @@ impl Default for Metrics {
             Unit::Seconds,
             time_to_head.clone(),
         );
+        let retries = Family::default();
+        registry.register(
+            "client_retries",
+            "Calls that repeat a failed one: all, before Retry-After, without back-off, of what no retry can mend",
+            retries.clone(),
+        );
+        let longest_silence = Family::default();
+        registry.register_with_unit(
+            "client_longest_silence",
+            "The longest that the app waited for a byte while a fault held it back",
+            Unit::Seconds,
+            longest_silence.clone(),
+        );
+        let wasted = Family::default();
+        registry.register(
+            "client_wasted_events",
+            "Events of streams that failed or were given up",
+            wasted.clone(),
+        );
         let handshakes = Family::default();
         registry.register(
             "failed_tls_handshakes",
@@ -98,6 +132,10 @@ impl Default for Metrics {
             calls,
             time_to_head,
             known_calls: Mutex::default(),
+            attempts: Mutex::default(),
+            retries,
+            longest_silence,
+            wasted,
             handshakes,
             failed_handshakes: Mutex::default(),
             requests,
@@ -134,6 +172,38 @@ impl Metrics {
     }
 
     fn call(&self, call: &Call) {
+        self.count(call);
+        self.behaviour(call);
+    }
+
+    /// What the app's client did.
+    fn behaviour(&self, call: &Call) {
+        let dependency = || call.dependency.to_string();
+        let mark = self.attempts.lock().see(call, 0);
+        let kinds = [
+            ("retry", mark.retry),
+            ("early", mark.early),
+            ("at_once", mark.at_once()),
+            ("needless", mark.needless()),
+        ];
+        for (kind, _) in kinds.into_iter().filter(|(_, is)| *is) {
+            self.retries.get_or_create(&RetryLabels { dependency: dependency(), kind }).inc();
+        }
+        let silence = call.silence.as_secs_f64();
+        if silence > 0.0 {
+            let labels = DependencyLabels { dependency: dependency() };
+            let longest = self.longest_silence.get_or_create(&labels);
+            if silence > longest.get() {
+                longest.set(silence);
+            }
+        }
+        if call.events > 0 && call.failed() {
+            let labels = DependencyLabels { dependency: dependency() };
+            self.wasted.get_or_create(&labels).inc_by(call.events);
+        }
+    }
+
+    fn count(&self, call: &Call) {
         let mut known = self.known_calls.lock();
         let (count, time_to_head) = known
             .entry((Arc::clone(&call.dependency), call.status, call.ended))

@@ -331,21 +331,14 @@ pub(crate) mod tests {
     /// A whole answer of a dependency after a tenth of a second.
     pub(crate) fn call(dependency: &str, at: f64, status: u16) -> Call {
         Call {
-            dependency: dependency.into(),
-            at: secs(at),
             head: Some(secs(at + 0.05)),
             first_byte: Some(secs(at + 0.05)),
             end: secs(at + 0.1),
             status: Some(status),
             ended: CallEnd::Complete,
             upstream: true,
-            injected_delay: Duration::ZERO,
-            faults: Vec::new(),
-            retry: None,
-            key: None,
-            retry_after: None,
             bytes: 10,
-            user: None,
+            ..Call::begun(&dependency.into(), secs(at))
         }
     }
 

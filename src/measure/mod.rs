@@ -1,6 +1,8 @@
 //! What happened: observations in, a record out. Pure: no clock, no I/O.
 
 pub mod answers;
+pub mod attempts;
+pub mod behaviour;
 mod errors;
 pub mod ledger;
 mod live;

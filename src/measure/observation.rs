@@ -75,6 +75,8 @@ pub struct Call {
     pub upstream: bool,
     /// Time that faults held this call back.
     pub injected_delay: Duration,
+    /// The longest that a fault let the app wait for the next byte while it stayed.
+    pub silence: Duration,
     /// Names of the faults that acted.
     pub faults: Vec<Arc<str>>,
     /// The client's own word on which attempt this is (`x-stainless-retry-count`), 0 for the first.
@@ -83,8 +85,12 @@ pub struct Call {
     pub key: Option<u64>,
     /// How long the answer told the client to wait (`retry-after`).
     pub retry_after: Option<Duration>,
+    /// Whether the answer said that trying again is of no use (`x-should-retry: false`).
+    pub no_retry: bool,
     /// Body bytes sent to the app.
     pub bytes: u64,
+    /// Events of a stream sent to the app, where a fault looked at them.
+    pub events: u64,
     /// A hash of who the app says is asking (`identify.user`), where it was computed.
     pub user: Option<u64>,
 }
@@ -102,11 +108,14 @@ impl Call {
             ended: CallEnd::ClientGone,
             upstream: false,
             injected_delay: Duration::ZERO,
+            silence: Duration::ZERO,
             faults: Vec::new(),
             retry: None,
             key: None,
             retry_after: None,
+            no_retry: false,
             bytes: 0,
+            events: 0,
             user: None,
         }
     }

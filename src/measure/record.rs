@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::behaviour::ClientBehaviour;
+
 /// The version of this layout; it rises only when a field changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -165,6 +167,8 @@ pub struct DependencyPhase {
     pub statuses: BTreeMap<String, u64>,
     /// Seconds to the answer's head.
     pub time_to_head: Quantiles,
+    /// How the app's clients behaved, as the proxy saw it.
+    pub client: ClientBehaviour,
 }
 
 /// One expectation, judged.

@@ -1,19 +1,12 @@
 //! What an app makes of its requests: calls for each, retries, and whether they wait as told.
-//!
-//! A call is a retry when its client says so (`x-stainless-retry-count`), or when it repeats the
-//! content of a call that failed. The second is a guess where many users ask the same, so guesses
-//! count only as far as the dependency got more calls than baseline explains.
+//! Retries that are guessed count only as far as the dependency got more calls than baseline
+//! explains, since many users may ask the same.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::attempts::{Mark, Tracker};
 use super::{Call, CallEnd, Ledger, Span};
-
-/// A failed call is taken up again within this time, or not at all.
-const MEMORY: Duration = Duration::from_secs(120);
-/// Failed calls remembered for each dependency.
-const OPEN: usize = 4096;
 
 /// Calls for each request of a user in baseline, by dependency.
 #[derive(Clone, Debug, Default)]
@@ -37,22 +30,6 @@ pub struct RetryCounts {
     pub early: u64,
     /// Answers that told the client when to come back.
     pub told_to_wait: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Mark {
-    retry: bool,
-    early: bool,
-    /// By content alone, without the client's word.
-    guess: bool,
-}
-
-/// A failed call that nobody repeated yet.
-struct Open {
-    key: Option<u64>,
-    attempt: Option<u32>,
-    answered: Duration,
-    not_before: Duration,
 }
 
 impl FanOut {
@@ -98,10 +75,6 @@ impl Call {
         let refused = self.status.is_some_and(|status| status >= 500 || status == 429);
         self.faults.is_empty() && (broken || refused)
     }
-
-    fn answered(&self) -> Duration {
-        self.head.unwrap_or(self.end)
-    }
 }
 
 impl Retries {
@@ -111,23 +84,16 @@ impl Retries {
         let mut order: Vec<usize> = (0..calls.len()).collect();
         order.sort_by_key(|index| calls[*index].at);
         let mut marks = vec![Mark::default(); calls.len()];
-        let mut open: HashMap<&str, VecDeque<Open>> = HashMap::new();
+        let mut tracker = Tracker::default();
         for index in order {
-            let call = &calls[index];
-            let open = open.entry(&call.dependency).or_default();
-            while open.front().is_some_and(|old| old.answered + MEMORY < call.at)
-                || open.len() > OPEN
-            {
-                open.pop_front();
-            }
-            marks[index] = mark(call, open);
-            if call.failed() {
-                let answered = call.answered();
-                let not_before = call.retry_after.map_or(answered, |wait| answered + wait);
-                open.push_back(Open { key: call.key, attempt: call.retry, answered, not_before });
-            }
+            marks[index] = tracker.see(&calls[index], index);
         }
         Self { marks }
+    }
+
+    /// What each call is, in the order of the ledger's calls.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 
     /// Counts the retries of a dependency within a span.
@@ -162,29 +128,6 @@ impl Retries {
         sure.early += guessed_early.min(believed);
         sure
     }
-}
-
-/// Pairs a call with the failed one that it repeats, in doubt with one that it may repeat.
-fn mark(call: &Call, open: &mut VecDeque<Open>) -> Mark {
-    let said = call.retry.unwrap_or(0);
-    if call.retry == Some(0) {
-        return Mark::default();
-    }
-    let fits = |old: &Open| {
-        let same = match (call.key, old.key) {
-            (Some(now), Some(before)) => now == before,
-            _ => said > 0,
-        };
-        let next = said == 0 || old.attempt.unwrap_or(0) + 1 == said;
-        same && next && old.answered <= call.at
-    };
-    let patient = open.iter().position(|old| fits(old) && old.not_before <= call.at);
-    let found = patient.or_else(|| open.iter().position(fits));
-    let early = patient.is_none() && found.is_some();
-    if let Some(found) = found {
-        open.remove(found);
-    }
-    Mark { retry: said > 0 || found.is_some(), early, guess: said == 0 }
 }
 
 #[cfg(test)]

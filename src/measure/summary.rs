@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::answers::Lengths;
+use super::behaviour::ClientBehaviour;
 use super::ledger::Stretch;
 use super::record::{DependencyPhase, Driver, Phase, Quantiles, Record};
 use super::recovery::{Rule, assess, worth_telling};
@@ -75,6 +76,7 @@ impl Ledger {
             let counts = retries.count(self, fan_out, &name, span);
             part.retries = counts.retries;
             part.retries_before_retry_after = counts.early;
+            part.client = ClientBehaviour::of(self, retries, &name, span);
             let sent = sent(self, phase.span);
             part.retry_amplification = fan_out.amplification(&name, counts.calls, sent);
             part.calls_per_request = (sent > 0).then(|| counts.calls as f64 / sent as f64);

@@ -42,24 +42,7 @@ impl Books {
     /// `retry`: on which attempt the app says it is.
     pub(super) fn begin(connection: &Arc<Connection>, retry: Option<u32>) -> Self {
         let dependency = &connection.dependency;
-        let at = dependency.clock.now();
-        let call = Call {
-            dependency: Arc::clone(&dependency.name),
-            at,
-            head: None,
-            first_byte: None,
-            end: at,
-            status: None,
-            ended: CallEnd::ClientGone,
-            upstream: false,
-            injected_delay: Duration::ZERO,
-            faults: Vec::new(),
-            retry,
-            key: None,
-            retry_after: None,
-            bytes: 0,
-            user: None,
-        };
+        let call = Call { retry, ..Call::begun(&dependency.name, dependency.clock.now()) };
         Self {
             call: Some(Box::new(call)),
             decision: Decision::default(),
@@ -109,6 +92,16 @@ impl Books {
         self.call().bytes += bytes as u64;
     }
 
+    /// An event of a stream goes to the app.
+    pub(super) fn sent_event(&mut self) {
+        self.call().events += 1;
+    }
+
+    /// The answer says that trying again is of no use.
+    pub(super) fn no_retry(&mut self) {
+        self.call().no_retry = true;
+    }
+
     /// How it ended.
     pub(super) fn ended(&mut self, ended: CallEnd) {
         self.call().ended = ended;
@@ -140,7 +133,9 @@ impl Books {
     pub(super) fn release(&mut self) {
         if let Some(since) = self.holding_since.take() {
             let held = self.now().saturating_sub(since);
-            self.call().injected_delay += held;
+            let call = self.call();
+            call.injected_delay += held;
+            call.silence = call.silence.max(held);
         }
     }
 }
@@ -159,6 +154,11 @@ impl Drop for Books {
             self.connection.dependency.recorder.record(Observation::Call(call));
         }
     }
+}
+
+/// Whether an answer says that trying again is of no use, in the word that the official SDKs obey.
+pub(super) fn says_no_retry(headers: &HeaderMap) -> bool {
+    headers.get("x-should-retry").is_some_and(|value| value == "false")
 }
 
 /// How long an answer tells its client to wait: whole seconds, or `retry-after-ms`.

@@ -239,7 +239,10 @@ fn answered(
 async fn ended(connection: &Connection, ending: Ending, mut books: Books) -> Killed {
     books.ended(CallEnd::Injected);
     match ending {
-        Ending::Hang => connection.hang().await,
+        Ending::Hang => {
+            books.hold();
+            connection.hang().await
+        }
         ending => connection.kill(ending),
     }
 }
@@ -344,6 +347,9 @@ impl Pump {
         }
         let bytes = item.raw().clone();
         self.books.sent(bytes.len());
+        if matches!(item, Item::Event(event) if !event.is_control()) {
+            self.books.sent_event();
+        }
         self.passed += bytes.len() as u64;
         if self.is_end_stream() {
             // Hyper will not ask again.
@@ -358,6 +364,9 @@ impl Pump {
         let cut = self.cut && self.orders.is_empty();
         self.books.ended(if cut { CallEnd::UpstreamCut } else { CallEnd::Injected });
         self.stage = Stage::Ended(ending);
+        if ending == Ending::Hang {
+            self.books.hold();
+        }
         self.orders.clear();
         // An upstream that is not read to its end is told so at once.
         self.upstream = None;

@@ -228,6 +228,9 @@ pub(super) fn opened(
         false => call::retry_after(&head.headers),
     };
     books.head(head.status, retry_after);
+    if !head.status.is_success() && call::says_no_retry(&head.headers) {
+        books.no_retry();
+    }
     finished(&connection.line, head, lines, framed)
 }
 

@@ -328,6 +328,19 @@ fn worst_phase(phases: &[Phase], measure: Measure) -> Option<&Phase> {
         .max_by(|a, b| badness(a).partial_cmp(&badness(b)).unwrap_or(std::cmp::Ordering::Equal))
 }
 
+/// What the app's clients did that is worth a look, each with its dependency and phase.
+pub(super) fn findings(record: &Record) -> impl Iterator<Item = String> {
+    let in_phase = |phase: &Phase| {
+        let name = phase.name.clone();
+        let told = phase.dependencies.iter().flat_map(|(dependency, it)| {
+            it.client.findings.iter().map(move |words| (dependency.clone(), words.clone()))
+        });
+        let told: Vec<_> = told.collect();
+        told.into_iter().map(move |(dependency, words)| format!("{dependency} in {name}: {words}"))
+    };
+    record.phases.iter().flat_map(in_phase)
+}
+
 /// Whether answers were streamed, so that a time to the first token exists.
 pub(super) fn streamed(record: &Record) -> bool {
     record.phases.iter().any(|phase| phase.ttft.n > 0)

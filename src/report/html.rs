@@ -11,6 +11,7 @@ use super::{numbers, text};
 
 mod assistant;
 mod chart;
+mod clients;
 mod lanes;
 mod ledgers;
 mod scale;
@@ -48,6 +49,8 @@ struct Page {
     errors: Table,
     streaming: Table,
     dependencies: Table,
+    clients: Table,
+    findings: Vec<String>,
     addresses: Table,
     faults: Table,
     recovery: Table,
@@ -87,6 +90,8 @@ fn page(record: &Record) -> Page {
         errors: tables::errors(record),
         streaming: tables::streaming(record),
         dependencies: ledgers::dependencies(record),
+        clients: clients::clients(record),
+        findings: digest::findings(record).map(|it| text::line(&it, 600)).collect(),
         addresses: ledgers::addresses(record),
         faults: ledgers::faults(record),
         recovery: ledgers::recovery(record),

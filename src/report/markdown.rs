@@ -16,7 +16,8 @@ const MOST_ANNOTATIONS: usize = 8;
 
 /// The step summary; the lowest tables are dropped when it grows too large.
 pub fn markdown(record: &Record) -> String {
-    let sections = [expectations(record), phases(record), faults(record), errors(record)];
+    let sections =
+        [expectations(record), phases(record), faults(record), clients(record), errors(record)];
     let mut out = head(record);
     let foot = foot(record);
     for (at, section) in sections.iter().enumerate() {
@@ -146,6 +147,14 @@ fn faults(record: &Record) -> String {
     }
     out.push('\n');
     out
+}
+
+fn clients(record: &Record) -> String {
+    let mut out = String::new();
+    for finding in digest::findings(record).take(20) {
+        let _ = writeln!(out, "- {}", escape(&finding, 400));
+    }
+    if out.is_empty() { out } else { format!("How the app's clients behaved:\n\n{out}\n") }
 }
 
 fn errors(record: &Record) -> String {

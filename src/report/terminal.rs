@@ -33,6 +33,8 @@ impl Default for Style {
 
 /// The most phases and expectations shown one by one.
 const MOST_ROWS: usize = 60;
+/// The most findings about the app's clients.
+const MOST_FINDINGS: usize = 8;
 
 /// The summary.
 pub fn terminal(record: &Record, style: &Style) -> String {
@@ -228,6 +230,9 @@ impl Page<'_> {
                     self.labelled(out, "fault", &sentence);
                 }
             }
+        }
+        for finding in digest::findings(record).take(MOST_FINDINGS) {
+            self.labelled(out, "client", &finding);
         }
         for warning in &record.driver.warnings {
             self.labelled(out, "driver", warning);

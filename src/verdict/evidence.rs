@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::known::outcomes_of;
 use super::{Function, Kind, Known, Metric};
 use crate::measure::answers::Lengths;
+use crate::measure::behaviour::ClientBehaviour;
 use crate::measure::record::{DependencyInfo, FaultLedger};
 use crate::measure::recovery::{self, Rule};
 use crate::measure::retry::{FanOut, Retries, RetryCounts};
@@ -290,25 +291,55 @@ impl<'a> Evidence<'a> {
         Estimate::plain(hit as f64, considered as usize)
     }
 
-    fn at_dependency(&self, known: &Known, name: &str, view: View) -> Estimate {
-        let (calls, sent) = (self.calls(view, name).count(), self.sent(view));
+    fn at_dependency(&self, known: &Known, dependency: &str, view: View) -> Estimate {
+        let (calls, sent) = (self.calls(view, dependency).count(), self.sent(view));
         match known.name {
             "calls" => Estimate::plain(calls as f64, calls),
             "calls_per_request" if sent > 0 => {
                 Estimate::plain(calls as f64 / sent as f64, sent as usize)
             }
-            "retry_amplification" => match self.fan_out().amplification(name, calls as u64, sent) {
-                Some(amplification) => Estimate::plain(amplification, sent as usize),
-                None if sent == 0 => Estimate::default(),
-                None => Estimate::nothing(format!("no call reached `{name}` in baseline")),
-            },
+            "retry_amplification" => {
+                match self.fan_out().amplification(dependency, calls as u64, sent) {
+                    Some(amplification) => Estimate::plain(amplification, sent as usize),
+                    None if sent == 0 => Estimate::default(),
+                    None => {
+                        Estimate::nothing(format!("no call reached `{dependency}` in baseline"))
+                    }
+                }
+            }
             "retries_before_retry_after" => {
-                let counts = self.retries(view, name);
+                let counts = self.retries(view, dependency);
                 if counts.told_to_wait == 0 {
-                    return Estimate::nothing(format!("no answer of `{name}` carried Retry-After"));
+                    return Estimate::nothing(format!(
+                        "no answer of `{dependency}` carried Retry-After"
+                    ));
                 }
                 Estimate::plain(counts.early as f64, calls)
             }
+            name => self.client(name, view, dependency, calls),
+        }
+    }
+
+    /// What the app's clients did.
+    fn client(&self, metric: &str, view: View, dependency: &str, calls: usize) -> Estimate {
+        let retries = self.retries.get_or_init(|| Retries::of(self.ledger));
+        let seen = ClientBehaviour::of(self.ledger, retries, dependency, view.span);
+        let count = |count: u64| Estimate::plain(count as f64, calls);
+        match metric {
+            "attempts_max" => count(seen.attempts_max),
+            "longest_silence" => match seen.longest_silence_s {
+                Some(seconds) => Estimate::plain(seconds, calls),
+                None => Estimate::nothing(format!("no call to `{dependency}` was held back")),
+            },
+            "needless_retries" => count(seen.needless_retries),
+            "overlapping_retries" => count(seen.overlapping_retries),
+            "retries_without_backoff" => count(seen.retries_without_backoff),
+            "retry_synchrony" => match seen.retry_synchrony {
+                Some(synchrony) => Estimate::plain(synchrony, calls),
+                None => Estimate::nothing(format!("fewer than 20 retries reached `{dependency}`")),
+            },
+            "unrepeated_cuts" => count(seen.unrepeated_cuts),
+            "wasted_tokens" => count(seen.wasted_tokens),
             _ => Estimate::default(),
         }
     }

@@ -67,6 +67,13 @@ pub const METRICS: &[Known] = &[
         ..PLAIN
     },
     Known {
+        name: "attempts_max",
+        doc: "the most attempts that one call to a dependency got: the first and its retries",
+        kind: Kind::Count,
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
         name: "calls",
         doc: "calls to a dependency",
         kind: Kind::Count,
@@ -127,6 +134,27 @@ pub const METRICS: &[Known] = &[
         ..PLAIN
     },
     Known {
+        name: "longest_silence",
+        doc: "the longest that the app waited for a byte of a dependency while a fault held it back, without giving up",
+        kind: Kind::Seconds,
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
+        name: "needless_retries",
+        doc: "retries of answers that no retry can mend: 400, 401, 403, 404, 405, 413, 422, or `x-should-retry: false`",
+        kind: Kind::Count,
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
+        name: "overlapping_retries",
+        doc: "retries that began while the attempt before was still on its way",
+        kind: Kind::Count,
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
         name: "request_share",
         doc: "share of the calls to dependencies of the same kind that went to this one",
         argument: Argument::Dependency,
@@ -141,6 +169,13 @@ pub const METRICS: &[Known] = &[
         ..PLAIN
     },
     Known {
+        name: "retries_without_backoff",
+        doc: "second and later retries that came within 100 ms of the failure before",
+        kind: Kind::Count,
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
         name: "retry_amplification",
         doc: "calls to a dependency for each request of a user, over the same in baseline",
         kind: Kind::Times,
@@ -150,6 +185,13 @@ pub const METRICS: &[Known] = &[
     Known {
         name: "retry_rate",
         doc: "share of calls to a dependency that repeat a failed one",
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
+        name: "retry_synchrony",
+        doc: "how much retries come in herds: the variance over the mean of their number in bins of 100 ms; about 1 at random, above 3 in herds",
+        kind: Kind::Times,
         argument: Argument::Dependency,
         ..PLAIN
     },
@@ -201,9 +243,23 @@ pub const METRICS: &[Known] = &[
         ..PLAIN
     },
     Known {
+        name: "unrepeated_cuts",
+        doc: "answers of a dependency that broke off and that the app did not ask for again within 120 s",
+        kind: Kind::Count,
+        argument: Argument::Dependency,
+        ..PLAIN
+    },
+    Known {
         name: "user_error_rate",
         doc: "share of requests that were not ok; with {kind=\"…\"} those of one outcome (`garbled`: came whole but unusable)",
         labels: true,
+        ..PLAIN
+    },
+    Known {
+        name: "wasted_tokens",
+        doc: "events of streams (about a token each) sent before their call failed or was given up, as far as a fault looked at them",
+        kind: Kind::Count,
+        argument: Argument::Dependency,
         ..PLAIN
     },
 ];

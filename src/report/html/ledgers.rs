@@ -71,7 +71,7 @@ pub(super) fn dependencies(record: &Record) -> Table {
 }
 
 /// All dependencies, the configured ones first.
-fn names(record: &Record) -> Vec<&str> {
+pub(super) fn names(record: &Record) -> Vec<&str> {
     let mut names: Vec<&str> = record.dependencies.iter().map(|it| it.name.as_str()).collect();
     for phase in &record.phases {
         for name in phase.dependencies.keys() {

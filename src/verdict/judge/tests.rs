@@ -26,6 +26,7 @@ fn run(late: f64) -> Ledger {
             }
             one.retry = Some(attempt);
             one.retry_after = ill.then(|| secs(1.0));
+            one.silence = secs(if ill { 0.5 } else { 0.0 });
             add_call(&mut ledger, one);
         }
         add_call(&mut ledger, call("vectors", at, 200));
@@ -84,6 +85,9 @@ fn observed_and_margin_in_words() {
         ("calls_per_request(llm) <= 2 during storm", Verdict::Pass, "2.00x", "at the limit"),
         ("calls(llm) <= 100 during storm", Verdict::Fail, "200", "100 over"),
         ("retries_before_retry_after(llm) == 0 during storm", Verdict::Fail, "100", "100 over"),
+        ("attempts_max(llm) <= 1 during storm", Verdict::Fail, "2", "1 over"),
+        ("longest_silence(llm) < 1s during storm", Verdict::Pass, "0.50 s", "0.50 s to spare"),
+        ("needless_retries(llm) == 0 during storm", Verdict::Pass, "0", "as asked"),
         ("retry_rate(llm) < 10% during storm", Verdict::Fail, "50 %", "40.0 points over"),
         ("time_to_recover < 30s after storm", Verdict::Pass, "7 s", "23 s to spare"),
         ("time_to_recover < 5s", Verdict::Fail, "7 s", "2 s over"),

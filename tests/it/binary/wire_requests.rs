@@ -237,3 +237,34 @@ async fn latency_is_never_early() {
     assert_eq!(served.tally("late", 3).await["hit"], 3);
     served.end().await;
 }
+
+#[tokio::test]
+async fn how_clients_retry_is_counted() {
+    let model = Model::start().await;
+    let faults = "  refused: { target: llm, error: { as: auth } }\n  \
+        busy: { target: llm, error: { as: overloaded, retry_after: 30s } }\n";
+    let served = model.behind(faults).await;
+    let attempt = |number: u32| {
+        let marked = format!("\r\nx-stainless-retry-count: {number}\r\n");
+        chat(false).replacen("\r\n", &marked, 1)
+    };
+    served.arm("refused").await;
+    for number in 0..3 {
+        assert_eq!(answer(&served, "llm", &attempt(number)).await.0, 401);
+    }
+    served.disarm("refused").await;
+    served.arm("busy").await;
+    for number in 0..2 {
+        assert_eq!(answer(&served, "llm", &attempt(number)).await.0, 503);
+    }
+    served.tally("busy", 2).await;
+    let metrics = served.get("/metrics").await.text();
+    let count = |kind: &str| {
+        let labels = format!("brownout_client_retries_total{{dependency=\"llm\",kind=\"{kind}\"}} ");
+        let found = metrics.lines().find_map(|line| line.strip_prefix(&labels));
+        found.map_or(0, |count| count.parse().unwrap())
+    };
+    assert_eq!((count("retry"), count("needless"), count("early")), (3, 2, 1), "{metrics}");
+    assert_eq!(count("at_once"), 1, "the second retry came right behind the first");
+    served.end().await;
+}
