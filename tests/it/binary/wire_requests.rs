@@ -257,10 +257,18 @@ async fn how_clients_retry_is_counted() {
     for number in 0..2 {
         assert_eq!(answer(&served, "llm", &attempt(number)).await.0, 503);
     }
-    served.tally("busy", 2).await;
-    let metrics = served.get("/metrics").await.text();
+    // A call is counted a moment after its end.
+    let counted = "brownout_calls_total{dependency=\"llm\",status=\"503\",ended=\"injected\"} 2\n";
+    let metrics = loop {
+        let metrics = served.get("/metrics").await.text();
+        if metrics.contains(counted) {
+            break metrics;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     let count = |kind: &str| {
-        let labels = format!("brownout_client_retries_total{{dependency=\"llm\",kind=\"{kind}\"}} ");
+        let labels =
+            format!("brownout_client_retries_total{{dependency=\"llm\",kind=\"{kind}\"}} ");
         let found = metrics.lines().find_map(|line| line.strip_prefix(&labels));
         found.map_or(0, |count| count.parse().unwrap())
     };
