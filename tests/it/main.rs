@@ -11,6 +11,7 @@ mod faults;
 mod floors;
 mod hostile;
 mod http2;
+mod matrix;
 mod mistakes;
 mod profiles;
 mod proxy;

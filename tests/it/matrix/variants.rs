@@ -1,0 +1,48 @@
+//! The options with which each effect is played.
+
+/// Each effect with its options.
+pub(super) const VARIANTS: &[(&str, &[&str])] = &[
+    ("tls", &["{ mode: expired }"]),
+    ("latency", &["{ add: 250ms }", "{ add: 1s, at: before_head }", "{ multiply: 3 }"]),
+    ("outage", &["{ mode: reset }", "{ mode: http_503 }"]),
+    ("rate_limit", &["{ requests_per_minute: 1 }"]),
+    ("saturation", &["{ slots: 1, decode_tokens_per_second: 20, prefill_tokens_per_second: 100 }"]),
+    ("slow_stream", &["{ time_to_first_token: +3s }", "{ tokens_per_second: 4 }"]),
+    ("stall", &["{ after: 1 token, pause: 30s }"]),
+    ("drop", &["{ percent: 100% }"]),
+    ("corrupt", &["{ percent: 100%, characters: 2 }", "{ how: cut, percent: 100% }"]),
+    (
+        "error",
+        // Each class stands in the sheets of failures.
+        &["{ as: overloaded, after: 1 token }"],
+    ),
+    (
+        "truncate",
+        &[
+            "{ after: 1 token, ending: clean }",
+            "{ after: 1 token, ending: close }",
+            "{ after: 1 token, ending: reset }",
+            "{ after: 1 token, ending: hang }",
+            "{ after: 1 token, ending: finish_length }",
+            "{ ending: no_done }",
+            "{ after: 50%, ending: close }",
+            "{ after: 20B, ending: reset }",
+        ],
+    ),
+    ("bandwidth", &["{ rate: 100B/s }"]),
+    ("slice", &["{ size: 100..100 bytes, delay: 10ms }"]),
+    ("slow_close", &["{ delay: 5s }"]),
+];
+
+/// Whether it acts on a call only while or after there is another.
+pub(super) fn needs_another(effect: &str, _options: &str) -> bool {
+    ["rate_limit", "saturation"].contains(&effect)
+}
+
+/// Whether what is played depends on how the upstream's bytes were cut.
+pub(super) fn minds_pieces(effect: &str, options: &str) -> bool {
+    // These act on bytes as they come.
+    ["bandwidth", "slice", "slow_close"].contains(&effect)
+        || options.contains("20B")
+        || options.contains("50%")
+}
