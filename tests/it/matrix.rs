@@ -22,6 +22,17 @@ use self::variants::VARIANTS;
 
 const MEANT: &str = "If it is meant: BROWNOUT_WRITE_MATRIX=1 cargo test --test it matrix";
 
+const PAGE: &str = "# Effects and kinds
+
+Which effect acts on which kind of dependency. The page is written by the test that plays every effect
+on recorded answers of every kind, streamed and whole (`tests/it/matrix.rs`); what the app then gets
+stands there to the byte. An effect that cannot act on an exchange says so in the run's ledger
+(`impossible`), so that it is never taken for one that did.
+
+| effect | acts on | does not, and why |
+|---|---|---|
+";
+
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/matrix").join(name)
 }
@@ -132,6 +143,49 @@ fn every_effect_has_variants_and_every_kind_a_recording() {
         let called = ["grpc", "auto"].contains(kind);
         assert!(raw || called || recorded.contains(*kind), "`{kind}` has no recording");
     }
+}
+
+/// What each effect does to each kind, best of its recordings: the page `docs/effects.md`.
+#[test]
+fn the_page_of_effects_is_up_to_date() {
+    let mut kinds: BTreeMap<String, BTreeMap<&'static str, Outcome>> = BTreeMap::new();
+    for recording in Recording::all() {
+        let (_, outcomes) = sheet(&recording);
+        let known = kinds.entry(recording.kind.clone()).or_default();
+        for (effect, outcome) in outcomes {
+            let best = known.entry(effect).or_insert_with(|| outcome.clone());
+            if outcome > *best {
+                *best = outcome;
+            }
+        }
+    }
+    let mut page = String::from(PAGE);
+    for kind in KINDS {
+        let mut works = Vec::new();
+        let mut not: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, outcomes) in &kinds {
+            match outcomes.get(kind.name) {
+                Some(Outcome::Hit) => works.push(format!("`{name}`")),
+                Some(Outcome::Impossible(reason)) => not.entry(reason).or_default().push(name),
+                Some(Outcome::LetGo) | None => {}
+            }
+        }
+        let works = match works.len() {
+            0 => "below HTTP, whatever the kind".to_owned(),
+            count if count == kinds.len() => "all kinds".to_owned(),
+            _ => works.join(", "),
+        };
+        let not = not.iter().map(|(reason, kinds)| format!("{}: {reason}", kinds.join(", ")));
+        let not = not.collect::<Vec<_>>().join("<br>");
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| [`{0}`](faults.md#{0}) | {works} | {not} |", kind.name);
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/effects.md");
+    if env::var_os("BROWNOUT_WRITE_MATRIX").is_some() {
+        fs::write(&file, &page).unwrap();
+    }
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    assert!(written == page, "docs/effects.md is not up to date. {MEANT}");
 }
 
 #[test]

@@ -6,7 +6,13 @@ pub(super) const VARIANTS: &[(&str, &[&str])] = &[
     ("latency", &["{ add: 250ms }", "{ add: 1s, at: before_head }", "{ multiply: 3 }"]),
     ("outage", &["{ mode: reset }", "{ mode: http_503 }"]),
     ("rate_limit", &["{ requests_per_minute: 1 }"]),
-    ("saturation", &["{ slots: 1, decode_tokens_per_second: 20, prefill_tokens_per_second: 100 }"]),
+    (
+        "saturation",
+        &[
+            "{ slots: 1, decode_tokens_per_second: 20, prefill_tokens_per_second: 100 }",
+            "{ slots: 1, prefill_tokens_per_second: 1, queue_limit: 0 }",
+        ],
+    ),
     ("slow_stream", &["{ time_to_first_token: +3s }", "{ tokens_per_second: 4 }"]),
     ("stall", &["{ after: 1 token, pause: 30s }"]),
     ("drop", &["{ percent: 100% }"]),
@@ -14,7 +20,7 @@ pub(super) const VARIANTS: &[(&str, &[&str])] = &[
     (
         "error",
         // Each class stands in the sheets of failures.
-        &["{ as: overloaded, after: 1 token }"],
+        &["{ as: overloaded }", "{ as: overloaded, after: 1 token }"],
     ),
     (
         "truncate",
@@ -30,7 +36,7 @@ pub(super) const VARIANTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bandwidth", &["{ rate: 100B/s }"]),
-    ("slice", &["{ size: 100..100 bytes, delay: 10ms }"]),
+    ("slice", &["{ size: 20..20 bytes, delay: 10ms }"]),
     ("slow_close", &["{ delay: 5s }"]),
 ];
 
