@@ -257,8 +257,18 @@ pub(super) fn arm(
     at: Duration,
     exchange: &Exchange,
 ) -> Result<(Box<dyn super::Effect>, Draw), Impossible> {
+    arm_with(fault, at, exchange, &Toy)
+}
+
+/// Arms a fault for an exchange of a dialect.
+pub(super) fn arm_with(
+    fault: &dyn Fault,
+    at: Duration,
+    exchange: &Exchange,
+    dialect: &'static dyn Dialect,
+) -> Result<(Box<dyn super::Effect>, Draw), Impossible> {
     let mut draw = draw(exchange);
-    let effect = fault.arm(&mut Arming { at, exchange, dialect: &Toy, draw: &mut draw })?;
+    let effect = fault.arm(&mut Arming { at, exchange, dialect, draw: &mut draw })?;
     Ok((effect, draw))
 }
 

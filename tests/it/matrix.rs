@@ -18,7 +18,6 @@ use brownout::fault::KINDS;
 
 use self::player::{Outcome, Played, play};
 use self::recording::Recording;
-use self::variants::VARIANTS;
 
 const MEANT: &str = "If it is meant: BROWNOUT_WRITE_MATRIX=1 cargo test --test it matrix";
 
@@ -41,8 +40,8 @@ fn folder(name: &str) -> PathBuf {
 fn sheet(recording: &Recording) -> (String, BTreeMap<&'static str, Outcome>) {
     let mut text = format!("{} {}, {}\n", recording.method, recording.path, recording.kind);
     let mut outcomes: BTreeMap<&'static str, Outcome> = BTreeMap::new();
-    for (effect, options) in VARIANTS {
-        for options in *options {
+    for (effect, options) in variants::all() {
+        for options in options {
             let Played { wire, outcome, .. } = play(recording, effect, options, &[]);
             // Writing to a String cannot fail.
             let _ = write!(text, "\n{effect}: {options}\n{wire}");
@@ -131,12 +130,7 @@ fn what_each_kind_says_of_each_failure_is_exact() {
 }
 
 #[test]
-fn every_effect_has_variants_and_every_kind_a_recording() {
-    let listed: Vec<&str> = VARIANTS.iter().map(|(effect, _)| *effect).collect();
-    let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-    for effect in &known {
-        assert!(listed.contains(effect), "`{effect}` has no variants in matrix/variants.rs");
-    }
+fn every_kind_has_a_recording() {
     let recorded: BTreeSet<String> = Recording::all().into_iter().map(|it| it.kind).collect();
     for kind in dialect::KINDS {
         let raw = !dialect::speaks_http(dialect::by_kind(kind).unwrap());
@@ -207,7 +201,7 @@ fn each_effect_acts_somewhere() {
 fn the_same_seed_gives_the_same_bytes_however_the_answer_was_cut() {
     for recording in Recording::all() {
         for (effect, options) in
-            VARIANTS.iter().flat_map(|(effect, all)| all.iter().map(move |it| (effect, it)))
+            variants::all().flat_map(|(effect, all)| all.into_iter().map(move |it| (effect, it)))
         {
             if variants::minds_pieces(effect, options) {
                 continue;

@@ -1,7 +1,16 @@
 //! The options with which each effect is played.
 
-/// Each effect with its options.
-pub(super) const VARIANTS: &[(&str, &[&str])] = &[
+use brownout::fault::KINDS;
+
+/// Every effect, with its options as listed here, else with its example.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    KINDS.iter().map(|kind| {
+        let listed = VARIANTS.iter().find(|(effect, _)| *effect == kind.name);
+        (kind.name, listed.map_or_else(|| vec![kind.example], |(_, options)| options.to_vec()))
+    })
+}
+
+const VARIANTS: &[(&str, &[&str])] = &[
     ("tls", &["{ mode: expired }"]),
     ("latency", &["{ add: 250ms }", "{ add: 1s, at: before_head }", "{ multiply: 3 }"]),
     ("outage", &["{ mode: reset }", "{ mode: http_503 }"]),
