@@ -298,7 +298,7 @@ impl Event {
             }
             // Their codec frames them when they are written.
             Framing::Protocol | Framing::WebSocket => Bytes::new(),
-            Framing::Sse => reframe::sse(&self.raw, !self.data.is_empty(), &data),
+            Framing::Sse => reframe::sse(&self.raw, &self.data, &data),
         };
         Self { raw, data, ..self.clone() }
     }

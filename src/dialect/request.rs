@@ -386,6 +386,7 @@ impl<'de> Visitor<'de> for Tools<'_> {
                         names.push(short(&name).to_owned());
                     }
                 }
+                "cache_control" | "type" => drop(map.next_value::<IgnoredAny>()?),
                 "custom" | "function" | "functionDeclarations" | "function_declarations" => {
                     map.next_value_seed(Tools(heard, names))?;
                 }

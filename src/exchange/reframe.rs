@@ -9,11 +9,14 @@ use memchr::memchr2;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 const FIELD: &[u8] = b"data";
 
-/// The event in `raw` with other data. `had_data` is whether its reader found any.
-pub(super) fn sse(raw: &[u8], had_data: bool, data: &[u8]) -> Bytes {
-    // Only at the start of a stream is it no part of the first line.
-    let skipped = if had_data && raw.starts_with(BOM) { BOM.len() } else { 0 };
-    let lines = lines(raw, skipped);
+/// The event in `raw` with other data; `had` is what its reader found.
+pub(super) fn sse(raw: &[u8], had: &[u8], data: &[u8]) -> Bytes {
+    let (mut skipped, mut lines) = (0, lines_from(raw, 0));
+    // A byte order mark is no part of the first line, but only at the start of a stream.
+    if raw.starts_with(BOM) && payload_of(raw, &lines) != had {
+        skipped = BOM.len();
+        lines = lines_from(raw, skipped);
+    }
     let payload: Vec<&Line> = lines.iter().filter(|line| line.prefix.is_some()).collect();
     let mut new = data.split(|byte| *byte == b'\n');
     let mut out = Vec::with_capacity(raw.len() + data.len());
@@ -30,7 +33,13 @@ pub(super) fn sse(raw: &[u8], had_data: bool, data: &[u8]) -> Bytes {
     for line in &lines {
         let end = &raw[line.end.clone()];
         match &line.prefix {
-            None => out.extend_from_slice(&raw[line.text.start..line.end.end]),
+            None => {
+                // With the line between them gone, a CR and an LF would become one line end.
+                if line.text.is_empty() && out.ends_with(b"\r") && end == b"\n" {
+                    out.push(b'\n');
+                }
+                out.extend_from_slice(&raw[line.text.start..line.end.end]);
+            }
             // What has more lines than the event had goes to where the last one stood.
             Some(prefix) if line.text == last.text => {
                 new.by_ref().for_each(|text| put(&mut out, &raw[prefix.clone()], text, end));
@@ -53,7 +62,13 @@ struct Line {
     prefix: Option<Range<usize>>,
 }
 
-fn lines(raw: &[u8], start: usize) -> Vec<Line> {
+fn payload_of(raw: &[u8], lines: &[Line]) -> Vec<u8> {
+    let texts =
+        lines.iter().filter_map(|line| Some(&raw[line.prefix.as_ref()?.end..line.text.end]));
+    texts.collect::<Vec<_>>().join(&b'\n')
+}
+
+fn lines_from(raw: &[u8], start: usize) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut at = start;
     while at < raw.len() {
@@ -95,8 +110,9 @@ fn put(out: &mut Vec<u8>, prefix: &[u8], text: &[u8], end: &[u8]) {
 mod tests {
     use super::*;
 
-    fn put_into(raw: &str, data: &str) -> String {
-        String::from_utf8(sse(raw.as_bytes(), true, data.as_bytes()).to_vec()).unwrap()
+    fn put_into(raw: &str, had: &str, data: &str) -> String {
+        let raw = sse(raw.as_bytes(), had.as_bytes(), data.as_bytes());
+        String::from_utf8(raw.to_vec()).unwrap()
     }
 
     #[test]
@@ -115,7 +131,11 @@ mod tests {
             ("event: e\r\n\r\n", "b", "event: e\r\ndata: b\r\n\r\n"),
             ("database: x\ndata: a\n\n", "b", "database: x\ndata: b\n\n"),
         ] {
-            assert_eq!(put_into(raw, data), changed, "{raw:?}");
+            assert_eq!(put_into(raw, "a", data), changed, "{raw:?}");
         }
+        assert_eq!(
+            put_into("\u{feff}data: x\ndata: a\n\n", "a", "b"),
+            "\u{feff}data: x\ndata: b\n\n"
+        );
     }
 }

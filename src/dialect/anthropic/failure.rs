@@ -223,7 +223,7 @@ mod tests {
         assert!(
             text(&answer).contains(r#""details":{"error_code":"enforced_spend_limit_reached"}"#)
         );
-        assert!(!text(&told("rate_limit")).contains("details"));
+        assert!(!text(&told("rate_limit")).contains("\"details\""));
     }
 
     #[test]
