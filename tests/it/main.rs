@@ -13,6 +13,7 @@ mod hostile;
 mod http2;
 mod mistakes;
 mod profiles;
+mod providers;
 mod proxy;
 mod raw;
 mod report;
