@@ -1,5 +1,7 @@
 //! One request and its answer, as faults and dialects see them. No I/O, no clock.
 
+mod reframe;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -227,6 +229,13 @@ impl Event {
         Self { framing: Framing::Sse, raw: raw.into(), name: None, data }
     }
 
+    /// An SSE event with a name before its payload (`event: …\ndata: …\n\n`).
+    pub fn named(name: &str, data: impl AsRef<[u8]>) -> Self {
+        let plain = Self::sse(data);
+        let raw = [format!("event: {name}\n").as_bytes(), &plain.raw].concat();
+        Self { raw: raw.into(), name: Some(name.to_owned()), ..plain }
+    }
+
     /// An SSE comment, which clients ignore (`: text\n\n`).
     pub fn comment(text: &str) -> Self {
         let raw = Bytes::from(format!(": {text}\n\n"));
@@ -277,28 +286,20 @@ impl Event {
         }
     }
 
-    /// The same event with another payload, framed like this one (name kept).
+    /// The same event with another payload: whatever else its frame holds stays as it came.
     pub fn with_data(&self, data: impl AsRef<[u8]>) -> Self {
-        let mut event = match self.framing {
+        let data = Bytes::copy_from_slice(data.as_ref());
+        let raw = match self.framing {
+            Framing::EventStream | Framing::JsonArray => data.clone(),
             Framing::Grpc => return Self::grpc(data),
-            Framing::Ndjson => return Self::ndjson(data),
-            Framing::EventStream | Framing::JsonArray => {
-                let data = Bytes::copy_from_slice(data.as_ref());
-                return Self { raw: data.clone(), data, ..self.clone() };
+            Framing::Ndjson => {
+                let end = self.raw.strip_prefix(&self.data[..]);
+                [&data[..], end.unwrap_or(b"\n")].concat().into()
             }
-            Framing::Protocol | Framing::WebSocket => {
-                // Their codec frames them when they are written.
-                let data = Bytes::copy_from_slice(data.as_ref());
-                return Self { raw: Bytes::new(), data, ..self.clone() };
-            }
-            Framing::Sse => Self::sse(data),
+            // Their codec frames them when they are written.
+            Framing::Protocol | Framing::WebSocket => Bytes::new(),
+            Framing::Sse => reframe::sse(&self.raw, &self.data, &data),
         };
-        if let Some(name) = &self.name {
-            let mut raw = format!("event: {name}\n").into_bytes();
-            raw.extend_from_slice(&event.raw);
-            event.raw = raw.into();
-            event.name = Some(name.clone());
-        }
-        event
+        Self { raw, data, ..self.clone() }
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! Each type reads itself from text and refuses a bare number, naming the right form.
 
+mod moment;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::de::{self, Visitor};
+
+pub use self::moment::rfc3339;
 
 /// Why a value with a unit was refused: one sentence that says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

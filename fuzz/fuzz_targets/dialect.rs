@@ -1,7 +1,7 @@
 //! No body makes a dialect panic, and what it edits stays readable to itself.
 #![no_main]
 
-use brownout::dialect;
+use brownout::dialect::{self, Finish};
 use brownout::exchange::{Event, Operation};
 use http::{HeaderMap, Method, Uri};
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,9 @@ fuzz_target!(|input: (u8, &[u8])| {
         let _ = dialect.read_message(facts.operation, body);
         let event = Event::sse(body);
         let _ = dialect.read_event(facts.operation, &event);
-        let _ = dialect.finish_event(facts.operation, &event, "length");
+        let finish = Finish { reason: "length", tokens: 7 };
+        let _ = dialect.finish_events(facts.operation, &event, &finish);
+        let _ = dialect.outline(facts.operation, body);
         let _ = dialect.shorten(Operation::Chat, body, f64::from(choice) / 255.0, "length");
     }
 });

@@ -4,11 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 
-use super::class::{Class, html_page, whole_seconds};
+use super::class::{Class, html_page, uuid, whole_seconds};
 use super::openai::OpenAi;
 use super::openai::failure::put_retry_after;
-use super::{Answer, Dialect, Failure, Outline, Quota, Reading, Reason};
-use crate::dice::hash_bytes;
+use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: azure-openai`.
@@ -73,18 +72,8 @@ impl Dialect for AzureOpenAi {
         headers
     }
 
-    fn finish_event(&self, operation: Operation, like: &Event, reason: &str) -> Option<Event> {
-        OpenAi.finish_event(operation, like, reason)
-    }
-
-    fn shorten(
-        &self,
-        operation: Operation,
-        body: &[u8],
-        share: f64,
-        reason: &str,
-    ) -> Option<Bytes> {
-        OpenAi.shorten(operation, body, share, reason)
+    fn finish_events(&self, operation: Operation, like: &Event, finish: &Finish<'_>) -> Vec<Event> {
+        OpenAi.finish_events(operation, like, finish)
     }
 
     fn inband_error(&self, message: &str) -> Option<Event> {
@@ -100,19 +89,6 @@ impl Dialect for AzureOpenAi {
 fn deployment(path: &str) -> Option<&str> {
     let (_, rest) = path.split_once("/deployments/")?;
     rest.split('/').next().filter(|name| !name.is_empty())
-}
-
-/// 64 bits in the form of a version 4 UUID.
-fn uuid(id: u64) -> String {
-    let more = hash_bytes(&id.to_le_bytes());
-    format!(
-        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-        id >> 32,
-        (id >> 16) & 0xffff,
-        id & 0xfff,
-        more >> 52,
-        more & 0xffff_ffff_ffff
-    )
 }
 
 fn body(class: Class, failure: &Failure<'_>) -> Bytes {
@@ -195,7 +171,7 @@ mod tests {
         let answer = AzureOpenAi.failure(&Failure {
             class: Some("rate_limit"),
             retry_after: Some(Duration::from_secs(33)),
-            quota: Some(Quota { tokens: Some(gauge), requests: None }),
+            quota: Some(Quota { tokens: Some(gauge), ..Quota::default() }),
             ..Failure::default()
         });
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
@@ -211,6 +187,5 @@ mod tests {
             let answer = AzureOpenAi.failure(&Failure { class: Some(class), ..Failure::default() });
             assert!(!answer.body.is_empty() && answer.status.as_u16() >= 400, "{class}");
         }
-        assert_eq!(uuid(7).len(), 36);
     }
 }

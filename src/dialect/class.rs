@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::Failure;
+use crate::dice::hash_bytes;
 
 /// One of `FAILURE_CLASSES`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +87,19 @@ pub(super) fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
+/// What an error event inside a stream says where its provider has no words of its own for the class.
+pub fn inband_message(class: &str) -> &'static str {
+    match class {
+        "overloaded" | "unavailable" => {
+            "The engine is currently overloaded, please try again later"
+        }
+        "quota" => "You exceeded your current quota, please check your plan and billing details.",
+        "rate_limit" | "slow_down" => "Rate limit reached. Please slow down.",
+        "timeout" => "The request timed out.",
+        _ => "The server had an error while processing your request. Sorry about that!",
+    }
+}
+
 /// A page as CDNs and gateways give it in place of an answer.
 pub(super) fn html_page(status: StatusCode, served_by: &str) -> String {
     let title = format!(
@@ -96,6 +110,19 @@ pub(super) fn html_page(status: StatusCode, served_by: &str) -> String {
     format!(
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1>\
          </center>\r\n<hr><center>{served_by}</center>\r\n</body>\r\n</html>\r\n"
+    )
+}
+
+/// 64 bits in the form of a version 4 UUID.
+pub(super) fn uuid(id: u64) -> String {
+    let more = hash_bytes(&id.to_le_bytes());
+    format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        id >> 32,
+        (id >> 16) & 0xffff,
+        id & 0xfff,
+        more >> 52,
+        more & 0xffff_ffff_ffff
     )
 }
 
@@ -122,5 +149,6 @@ mod tests {
     fn seconds_round_up() {
         assert_eq!(whole_seconds(Duration::from_millis(1001)), 2);
         assert_eq!(whole_seconds(Duration::from_secs(5)), 5);
+        assert_eq!(uuid(7).len(), 36);
     }
 }

@@ -110,10 +110,6 @@ impl Dialect for Grpc {
         Vec::new()
     }
 
-    fn finish_event(&self, _: Operation, _: &Event, _: &str) -> Option<Event> {
-        None
-    }
-
     fn shorten(&self, _: Operation, _: &[u8], _: f64, _: &str) -> Option<Bytes> {
         None
     }

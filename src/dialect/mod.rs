@@ -3,19 +3,28 @@
 //! One effect serves every provider because it asks the dialect. A dialect is pure: it reads and
 //! makes bytes, and never touches a socket or a clock.
 
+mod anthropic;
 mod azure;
 mod class;
+mod cohere;
+mod gemini;
 pub mod grpc;
 pub mod listing;
+mod mistral;
+mod ollama;
 mod openai;
 pub mod outline;
 mod plain;
 mod postgres;
 mod qdrant;
+mod reading;
 mod redis;
+mod request;
 mod session;
+mod shorten;
 mod store;
 mod tcp;
+mod words;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -23,6 +32,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
+pub use self::class::inband_message;
 pub use self::listing::{Arrangement, Listing};
 pub use self::outline::{Outline, Reason, Slot, Spot};
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
@@ -107,17 +117,40 @@ pub trait Dialect: Debug + Send + Sync {
     /// has none.
     fn quota_headers(&self, quota: &Quota) -> Vec<(&'static str, String)>;
 
-    /// The event that ends a stream for the given reason, shaped like `like` (the last content
-    /// event): `finish_reason: length`. None when this wire format has no such event.
-    fn finish_event(&self, operation: Operation, like: &Event, reason: &str) -> Option<Event>;
+    /// What this provider writes for a reason: its own word for one of `Reason`'s names, any other
+    /// word as it is.
+    fn word_for<'w>(&self, operation: Operation, reason: &'w str) -> &'w str {
+        let known = Reason::named(reason);
+        known.and_then(|known| self.reason(operation, known)).unwrap_or(reason)
+    }
+
+    /// The events that end a stream for a reason as this provider ends it, its terminal event
+    /// included, shaped like `like` (the last content event). Empty when it has no words for that.
+    fn finish_events(&self, _: Operation, _like: &Event, _: &Finish<'_>) -> Vec<Event> {
+        Vec::new()
+    }
 
     /// A whole answer with its text cut to a share (0 to 1), ended for `reason` ("length", or
     /// "stop" for a silent cut). None when the answer has no text to cut.
-    fn shorten(&self, operation: Operation, body: &[u8], share: f64, reason: &str)
-    -> Option<Bytes>;
+    fn shorten(
+        &self,
+        operation: Operation,
+        body: &[u8],
+        share: f64,
+        reason: &str,
+    ) -> Option<Bytes> {
+        let outline = self.outline(operation, body);
+        shorten::shorten(body, &outline, share, self.word_for(operation, reason))
+    }
 
     /// The event by which this provider reports an error inside a running stream.
     fn inband_error(&self, message: &str) -> Option<Event>;
+
+    /// The same for a failure of a class, where the provider tells classes apart in a stream too.
+    fn inband_failure(&self, failure: &Failure<'_>) -> Option<Event> {
+        let class = failure.class.unwrap_or_default();
+        self.inband_error(failure.message.unwrap_or_else(|| inband_message(class)))
+    }
 
     /// The message by which it reports one on a WebSocket.
     fn socket_error(&self, message: &str) -> Option<Event> {
@@ -201,9 +234,20 @@ pub struct Failure<'a> {
     pub id: u64,
 }
 
+/// How a stream is to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish<'a> {
+    /// A name of `Reason` (`length`, `stop`, …), or a word of the provider's own.
+    pub reason: &'a str,
+    /// The tokens that came before it, for the provider's count.
+    pub tokens: u64,
+}
+
 /// Where a rate limit stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Quota {
+    /// When it stands so, since 1970: some providers name times of the day.
+    pub now: Duration,
     pub requests: Option<Gauge>,
     pub tokens: Option<Gauge>,
 }
@@ -262,22 +306,36 @@ pub const STORE_CLASSES: &[&str] = &[
 
 /// The kinds of dependency that `kind:` names.
 pub const KINDS: &[&str] = &[
+    "anthropic",
+    "anthropic-vertex",
     "azure-openai",
+    "cohere",
+    "gemini",
     "grpc",
     "http",
     "milvus",
+    "mistral",
+    "ollama",
     "openai",
     "pinecone",
     "postgres",
     "qdrant",
     "redis",
     "tcp",
+    "vertex",
     "weaviate",
 ];
 
 /// The dialect of a kind, None when there is no such kind.
 pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
     match kind {
+        "anthropic" => Some(&anthropic::ANTHROPIC),
+        "anthropic-vertex" => Some(&anthropic::ON_VERTEX),
+        "cohere" => Some(&cohere::Cohere),
+        "gemini" => Some(&gemini::GEMINI),
+        "mistral" => Some(&mistral::Mistral),
+        "ollama" => Some(&ollama::Ollama),
+        "vertex" => Some(&gemini::VERTEX),
         "azure-openai" => Some(&azure::AzureOpenAi),
         "openai" => Some(&openai::OpenAi),
         "postgres" => Some(&postgres::Postgres),

@@ -2,19 +2,17 @@
 //! request, the text and the ends.
 
 mod answer;
-mod edit;
+mod ends;
 pub(super) mod failure;
 mod places;
-mod request;
-mod words;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::header::UPGRADE;
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 
-use self::request::Asked;
-use super::{Answer, Dialect, Failure, Outline, Quota, Reading, Reason};
+pub(super) use self::ends::finish_events;
+use super::request::{Asked, What};
+use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: openai`.
@@ -35,17 +33,7 @@ impl Dialect for OpenAi {
         if operation == Operation::Other {
             return Facts::default();
         }
-        let asked = Asked::read(body);
-        let text = if asked.whole { asked.text } else { asked.text.max(declared(headers)) };
-        let prompt_tokens = u32::try_from(text / 4).unwrap_or(u32::MAX);
-        Facts {
-            operation,
-            model: asked.model,
-            stream: asked.stream,
-            prompt_tokens: if body.is_empty() { 0 } else { prompt_tokens.max(1) },
-            max_tokens: asked.max_tokens,
-            ..Facts::default()
-        }
+        Asked::read(asked, body).facts(operation, headers, body)
     }
 
     fn read_event(&self, _: Operation, event: &Event) -> Reading {
@@ -77,12 +65,8 @@ impl Dialect for OpenAi {
         failure::quota_headers(quota)
     }
 
-    fn finish_event(&self, _: Operation, like: &Event, reason: &str) -> Option<Event> {
-        edit::finish_event(like, reason)
-    }
-
-    fn shorten(&self, _: Operation, body: &[u8], share: f64, reason: &str) -> Option<Bytes> {
-        edit::shorten(body, share, reason)
+    fn finish_events(&self, operation: Operation, like: &Event, finish: &Finish<'_>) -> Vec<Event> {
+        finish_events(like, self.word_for(operation, finish.reason))
     }
 
     fn inband_error(&self, message: &str) -> Option<Event> {
@@ -137,16 +121,24 @@ fn query(uri: &Uri, name: &str) -> Option<String> {
     pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
 }
 
-/// The length that the request gives for its body: the measure of a prompt that was not read to
-/// its end.
-fn declared(headers: &HeaderMap) -> u64 {
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    length.and_then(|text| text.parse().ok()).unwrap_or(0)
+/// What the members of a request say.
+fn asked(key: &str) -> What {
+    match key {
+        "input" | "messages" | "prompt" => What::Conversation,
+        "instructions" => What::Text,
+        "max_completion_tokens" | "max_output_tokens" | "max_tokens" => What::MaxTokens,
+        "model" => What::Model,
+        "stream" => What::Stream,
+        "tools" => What::Tools,
+        _ => What::Nothing,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use http::header::CONTENT_LENGTH;
 
     use super::*;
 
@@ -177,6 +169,15 @@ mod tests {
         assert_eq!((read.stream, read.prompt_tokens, read.max_tokens), (true, 3, Some(99)));
         assert_eq!(facts("/v1/embeddings", br#"{"input":"a"}"#).prompt_tokens, 1);
         assert_eq!(facts("/v1/embeddings", b"").prompt_tokens, 0, "unknown before it was read");
+    }
+
+    #[test]
+    fn requests_tell_tools_and_turn() {
+        let body = br#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"content":"c","role":"user"}],"tools":[{"type":"function","function":{"name":"search","parameters":{"properties":{"name":{"type":"string"}}}}},{"type":"function","name":"flat"}]}"#;
+        let read = facts("/v1/chat/completions", body);
+        assert_eq!((read.turn, read.tools), (2, vec!["search".to_owned(), "flat".to_owned()]));
+        assert_eq!(facts("/v1/responses", br#"{"input":"hi"}"#).turn, 1);
+        assert_eq!(facts("/v1/embeddings", br#"{"input":"hi"}"#).turn, 0, "nobody talks");
     }
 
     #[test]
@@ -228,7 +229,8 @@ mod tests {
             let event = Event::sse(&bytes);
             let _ = OpenAi.read_event(Operation::Chat, &event);
             let _ = OpenAi.read_message(Operation::Chat, &bytes);
-            let _ = OpenAi.finish_event(Operation::Chat, &event, "length");
+            let finish = Finish { reason: "length", tokens: 1 };
+            let _ = OpenAi.finish_events(Operation::Chat, &event, &finish);
             let _ = OpenAi.shorten(Operation::Chat, &bytes, share, "length");
         }
 

@@ -114,6 +114,19 @@ pub enum Reason {
     ToolCalls,
 }
 
+impl Reason {
+    /// The reason of this name, as users write it.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "content_filter" => Self::ContentFilter,
+            "length" => Self::Length,
+            "stop" => Self::Stop,
+            "tool_calls" => Self::ToolCalls,
+            _ => return None,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

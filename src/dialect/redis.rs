@@ -63,10 +63,6 @@ impl Dialect for Redis {
         Vec::new()
     }
 
-    fn finish_event(&self, _: Operation, _: &Event, _: &str) -> Option<Event> {
-        None
-    }
-
     fn shorten(&self, operation: Operation, body: &[u8], share: f64, _: &str) -> Option<Bytes> {
         let hits = Hits::of(operation, body)?;
         let kept = (hits.count() as f64 * share).round() as usize;

@@ -16,8 +16,8 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -124,6 +124,8 @@ struct Inner {
     ordinals: Mutex<Ordinals>,
     /// The bits of `max_affected` as a share; 1 and above mean no limit.
     limit: AtomicU64,
+    /// When the run began, since 1970.
+    epoch: OnceLock<Duration>,
     journal: Recorder,
 }
 
@@ -145,12 +147,19 @@ impl Engine {
             changes: Mutex::new(watch::Sender::new(0)),
             ordinals: Mutex::default(),
             limit: AtomicU64::new(f64::INFINITY.to_bits()),
+            epoch: OnceLock::new(),
             dice,
             journal,
         };
         let engine = Self(Arc::new(inner));
         engine.replace(rules, &|_| false);
         engine
+    }
+
+    /// Says when the run began, since 1970: answers name times of the day.
+    pub fn began(&self, epoch: Duration) {
+        // Only the first word counts: a run begins once.
+        let _ = self.0.epoch.set(epoch);
     }
 
     /// Takes other rules in place of those it has. A fault of the same name keeps how it is armed
@@ -315,7 +324,8 @@ impl Engine {
             };
             for (key, fault) in rule.rule.effects.iter().filter(acting) {
                 let mut draw = Draw::new(dice.fork(key));
-                let mut arming = fault::Arming { at, exchange, dialect, draw: &mut draw };
+                let epoch = self.0.epoch.get().copied().unwrap_or_default();
+                let mut arming = fault::Arming { at, epoch, exchange, dialect, draw: &mut draw };
                 match fault.arm(&mut arming) {
                     Ok(effect) => {
                         decision.chain.push(index, effect);

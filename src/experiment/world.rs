@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -115,6 +115,8 @@ impl World {
         let meanings = Meanings::of(plan);
         let rules: Vec<Rule> = std::mem::take(&mut plan.rules);
         let engine = Arc::new(Engine::new(setup.seed, rules, recorder.clone()));
+        let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        engine.began(today.saturating_sub(clock.now()));
         if let Some(share) = plan.safety.max_affected {
             engine.limit_affected(share);
         }

@@ -16,7 +16,7 @@ use super::{
     Arming, Effect, Ending, Fault, GrpcStatus, Impossible, Invalid, NO_REQUESTS, Orders, Place, Spec,
     Within,
 };
-use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, grpc};
+use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, grpc, inband_message};
 use crate::exchange::{Event, Grain, Item, Level, Transport};
 use crate::units::Span;
 
@@ -118,14 +118,20 @@ impl Error {
             ));
         }
         let class = self.class.as_deref().unwrap_or("server_error");
-        let message = self.message.clone().unwrap_or_else(|| message_of(class).to_owned());
+        let message = self.message.as_deref().unwrap_or_else(|| inband_message(class));
         let code = self.grpc_status.map_or_else(|| grpc::code_of_word(class), |status| status.0);
         let said = match (&self.message, self.grpc_status) {
             (None, Some(_)) => grpc::words_of(code),
-            _ => &message,
+            _ => message,
         };
-        let status = grpc::trailers(code, said);
-        Ok(Box::new(Inside { place, message: message.into(), status, lengths: Arc::default() }))
+        Ok(Box::new(Inside {
+            place,
+            class: class.to_owned(),
+            own: self.message.clone(),
+            message: message.into(),
+            status: grpc::trailers(code, said),
+            lengths: Arc::default(),
+        }))
     }
 }
 
@@ -171,17 +177,6 @@ fn checked_headers(headers: Option<&Map<String, Value>>) -> Result<Vec<(String, 
         checked.push((name.clone(), text));
     }
     Ok(checked)
-}
-
-/// What an error event says by default.
-fn message_of(class: &str) -> &'static str {
-    match class {
-        "overloaded" | "unavailable" => "The engine is currently overloaded, please try again later",
-        "quota" => "You exceeded your current quota, please check your plan and billing details.",
-        "rate_limit" | "slow_down" => "Rate limit reached. Please slow down.",
-        "timeout" => "The request timed out.",
-        _ => "The server had an error while processing your request. Sorry about that!",
-    }
 }
 
 /// A body of the user's own.
@@ -321,6 +316,10 @@ impl Effect for Answering {
 #[derive(Debug)]
 struct Inside {
     place: Place,
+    class: String,
+    /// The user's own message.
+    own: Option<String>,
+    /// What it says where the provider has no words of its own.
     message: Arc<str>,
     /// The end of a gRPC call.
     status: Event,
@@ -336,7 +335,13 @@ impl Fault for Inside {
         let event = match arming.exchange.transport {
             Transport::Grpc => Some(self.status.clone()),
             Transport::WebSocket => dialect.socket_error(&self.message),
-            _ => dialect.inband_error(&self.message),
+            _ => dialect.inband_failure(&Failure {
+                class: Some(&self.class),
+                message: self.own.as_deref(),
+                model: arming.exchange.facts.model.as_deref(),
+                id: arming.draw.fork("id").bits(),
+                ..Failure::default()
+            }),
         };
         let Some(event) = event else {
             return Err(Impossible("this kind of dependency reports no errors inside a stream"));

@@ -103,6 +103,7 @@ impl Limiter {
         let quota = Quota {
             requests: gauge(requests, state.requests, 1),
             tokens: gauge(limit, state.tokens, tokens),
+            ..Quota::default()
         };
         let receipt = Receipt { account, epoch, since: state.since };
         Told { wait, quota, receipt }

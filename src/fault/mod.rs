@@ -144,6 +144,8 @@ const NO_REQUESTS: Impossible = Impossible(
 pub struct Arming<'a> {
     /// Time since the run began.
     pub at: Duration,
+    /// When the run began, since 1970.
+    pub epoch: Duration,
     /// The request, and who asks.
     pub exchange: &'a Exchange,
     /// What the bytes of its dependency mean.

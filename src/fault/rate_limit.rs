@@ -221,6 +221,7 @@ impl Fault for Loaded {
             retry_after: self.retry_after,
             headers: self.headers,
             id: arming.draw.fork("id").bits(),
+            epoch: arming.epoch,
             passed: None,
         }))
     }
@@ -258,6 +259,8 @@ struct Limited {
     retry_after: RetryAfter,
     headers: Honesty,
     id: u64,
+    /// When the run began, since 1970.
+    epoch: Duration,
     /// Set once the request has passed.
     passed: Option<Passed>,
 }
@@ -269,7 +272,8 @@ struct Passed {
     quota: Quota,
     answer: AnswerKind,
     counted: u64,
-    usage: Option<u64>,
+    /// Of prompt and answer, as far as the provider has counted; some tell them in two events.
+    usage: Option<(u32, u32)>,
 }
 
 /// How the tokens of an answer are known.
@@ -291,11 +295,12 @@ impl Effect for Limited {
         if self.passed.is_some() {
             return;
         }
-        let (reserved, told) = {
+        let (reserved, mut told) = {
             let mut shared = self.shared.lock();
             let reserved = self.reserve(shared.usual_answer);
             (reserved, shared.limiter.check(at, self.account, reserved))
         };
+        told.quota.now = self.epoch + at;
         match told.wait {
             None => {
                 out.let_go("within the limit");
@@ -354,7 +359,8 @@ impl Effect for Limited {
                     passed.counted += u64::from(reading.tokens);
                 }
                 if let Some((prompt, completion)) = reading.usage {
-                    passed.usage = Some(u64::from(prompt) + u64::from(completion));
+                    let (before, so_far) = passed.usage.unwrap_or_default();
+                    passed.usage = Some((before.max(prompt), so_far.max(completion)));
                 }
             }
         }
@@ -417,7 +423,10 @@ impl Drop for Limited {
     fn drop(&mut self) {
         let (Some(passed), Some(_)) = (&self.passed, self.tokens_per_minute) else { return };
         let used = match passed.answer {
-            AnswerKind::Counted => passed.usage.unwrap_or(self.prompt + passed.counted),
+            AnswerKind::Counted => passed.usage.map_or(
+                self.prompt + passed.counted,
+                |(prompt, completion)| u64::from(prompt) + u64::from(completion),
+            ),
             AnswerKind::Failed => 0,
             AnswerKind::Unreadable => return,
         };
@@ -443,7 +452,8 @@ impl Honesty {
         match self {
             Self::Accurate => Some(quota),
             Self::Lying => {
-                Some(Quota { requests: flatter(quota.requests), tokens: flatter(quota.tokens) })
+                let (requests, tokens) = (flatter(quota.requests), flatter(quota.tokens));
+                Some(Quota { requests, tokens, ..quota })
             }
             Self::None => None,
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, request, response};
 
 use super::{Arming, Chain, Draw, Ending, Fault, Fired, Impossible, Invalid, Order, Spec};
-use crate::dialect::{Answer, Dialect, Failure, Quota, Reading};
+use crate::dialect::{Answer, Dialect, Failure, Finish, Quota, Reading};
 use crate::dice::Dice;
 use crate::exchange::{
     Event, Exchange, ExchangeKey, Facts, Grain, Item, Level, Operation, Transport,
@@ -81,8 +81,8 @@ impl Dialect for Toy {
         headers
     }
 
-    fn finish_event(&self, _: Operation, like: &Event, reason: &str) -> Option<Event> {
-        Some(like.with_data(format!("finish:{reason}")))
+    fn finish_events(&self, _: Operation, like: &Event, finish: &Finish<'_>) -> Vec<Event> {
+        vec![like.with_data(format!("finish:{}", finish.reason)), like.with_data("[DONE]")]
     }
 
     fn shorten(&self, _: Operation, body: &[u8], share: f64, reason: &str) -> Option<Bytes> {
@@ -268,7 +268,9 @@ pub(super) fn arm_with(
     dialect: &'static dyn Dialect,
 ) -> Result<(Box<dyn super::Effect>, Draw), Impossible> {
     let mut draw = draw(exchange);
-    let effect = fault.arm(&mut Arming { at, exchange, dialect, draw: &mut draw })?;
+    let (epoch, draw_from) = (Duration::ZERO, &mut draw);
+    let mut arming = Arming { at, epoch, exchange, dialect, draw: draw_from };
+    let effect = fault.arm(&mut arming)?;
     Ok((effect, draw))
 }
 

@@ -14,8 +14,8 @@ use super::code::{NO_HTTP2, is_http2};
 use super::lengths::Lengths;
 use super::place::{Follower, Found, NO_PLACE, unreadable};
 use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec, StreamCode};
-use crate::dialect::{Dialect, grpc};
-use crate::exchange::{Event, Framing, Grain, Item, Level, Operation, Transport};
+use crate::dialect::{Dialect, Finish, grpc};
+use crate::exchange::{Grain, Item, Level, Operation, Transport};
 
 /// An answer that ends too early, in a stream or as a whole.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -240,18 +240,16 @@ impl Truncating {
     fn cut_stream(&mut self, item: Item, out: &mut Orders) {
         let Some(follower) = &self.follower else { return out.send(item) };
         if self.cut == Cut::FinishLength {
-            let finish = follower
-                .last
-                .as_ref()
-                .and_then(|last| self.dialect.finish_event(self.operation, last, "length"));
-            let Some(finish) = finish else {
+            let finish = Finish { reason: "length", tokens: follower.seen.tokens };
+            let end = follower.last.as_ref().map_or_else(Vec::new, |last| {
+                self.dialect.finish_events(self.operation, last, &finish)
+            });
+            if end.is_empty() {
                 out.impossible("the stream has no way to say that it ended for length");
                 self.follower = None;
                 return out.send(item);
-            };
-            let framing = finish.framing;
-            out.send(Item::Event(finish));
-            out.send_done(self.dialect, self.operation, framing);
+            }
+            end.into_iter().for_each(|event| out.send(Item::Event(event)));
         }
         follower.learn(false);
         out.note("reached_tokens", follower.seen.tokens as f64);
@@ -297,16 +295,6 @@ impl Truncating {
             Cut::FinishLength => true,
             Cut::Clean | Cut::NoDone => follower.counts_tokens(),
             _ => false,
-        }
-    }
-}
-
-impl Orders {
-    /// Sends `[DONE]` where this dialect takes it for its terminal event.
-    fn send_done(&mut self, dialect: &dyn Dialect, operation: Operation, framing: Framing) {
-        let done = Event::sse("[DONE]");
-        if framing == Framing::Sse && dialect.read_event(operation, &done).done {
-            self.send(Item::Event(done));
         }
     }
 }

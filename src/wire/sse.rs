@@ -364,8 +364,40 @@ mod tests {
 
         #[test]
         fn what_we_frame_reads_back(data in "[^\r\n]{0,40}", name in "[a-z]{1,8}") {
-            let event = Event { name: Some(name), ..Event::sse("") }.with_data(&data);
+            let event = Event::named(&name, &data);
             prop_assert_eq!(split(&[&event.raw]), vec![Item::Event(event)]);
+        }
+
+        #[test]
+        fn its_own_data_leaves_an_event_as_it_came(bytes in stream()) {
+            for item in split(&[&bytes]) {
+                if let Item::Event(event) = item && !event.data.is_empty() {
+                    prop_assert_eq!(&event.with_data(&event.data), &event);
+                }
+            }
+        }
+
+        #[test]
+        fn other_data_reads_back_and_lines_around_it_stay(bytes in stream(), data in "[^\r]{1,40}") {
+            let mut first = true;
+            for item in split(&[&bytes]) {
+                let starts = std::mem::take(&mut first);
+                let Item::Event(event) = item else { continue };
+                if event.data.is_empty() || (event.raw.starts_with(BOM) && !starts) {
+                    continue;
+                }
+                let changed = event.with_data(&data);
+                prop_assert_eq!(split(&[&changed.raw]), vec![Item::Event(changed.clone())]);
+                let around = |raw: &[u8]| -> Vec<Vec<u8>> {
+                    let lines = raw.split(|byte| matches!(byte, b'\n' | b'\r'));
+                    lines
+                        .map(|line| line.strip_prefix(BOM).unwrap_or(line))
+                        .filter(|line| value_of(line, b"data").is_none() && !line.is_empty())
+                        .map(<[u8]>::to_vec)
+                        .collect()
+                };
+                prop_assert_eq!(around(&changed.raw), around(&event.raw));
+            }
         }
     }
 }

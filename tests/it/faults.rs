@@ -34,7 +34,8 @@ fn armed(fault: &dyn Fault, kind: &str, at: Duration) -> Chain {
     };
     let mut draw = Draw::new(Dice::from_seed(1));
     let dialect = dialect::by_kind(kind).unwrap();
-    let mut arming = Arming { at, exchange: &exchange, dialect, draw: &mut draw };
+    let epoch = Duration::ZERO;
+    let mut arming = Arming { at, epoch, exchange: &exchange, dialect, draw: &mut draw };
     let mut chain = Chain::default();
     chain.push(0, fault.arm(&mut arming).unwrap());
     chain

@@ -14,6 +14,7 @@ mod http2;
 mod matrix;
 mod mistakes;
 mod profiles;
+mod providers;
 mod proxy;
 mod raw;
 mod report;

@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 
-use super::words::{Problem, Words};
 use crate::dialect::Reading;
+use crate::dialect::words::{Problem, Words};
 use crate::exchange::Event;
 
 const TERMINAL: &[u8] = b"[DONE]";

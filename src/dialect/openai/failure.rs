@@ -286,7 +286,7 @@ mod tests {
             reset: Duration::from_secs(59),
             requested: 1200,
         };
-        let quota = Quota { tokens: Some(tokens), requests: None };
+        let quota = Quota { tokens: Some(tokens), ..Quota::default() };
         let answer = failure(&Failure {
             model: Some("gpt-4o"),
             quota: Some(quota),
@@ -311,7 +311,7 @@ mod tests {
     fn without_a_wait_the_gauge_tells_it() {
         let requests =
             Gauge { limit: 60, remaining: 0, reset: Duration::from_secs(60), requested: 1 };
-        let quota = Quota { requests: Some(requests), tokens: None };
+        let quota = Quota { requests: Some(requests), ..Quota::default() };
         let answer = failure(&Failure { quota: Some(quota), ..Failure::default() });
         assert!(
             text(&answer).contains("Requested 1. Please try again in 1s."),
@@ -353,7 +353,7 @@ mod tests {
     fn quota_headers_tell_what_is_left() {
         let gauge =
             Gauge { limit: 5000, remaining: 4999, reset: Duration::from_millis(12), requested: 1 };
-        let headers = quota_headers(&Quota { requests: Some(gauge), tokens: None });
+        let headers = quota_headers(&Quota { requests: Some(gauge), ..Quota::default() });
         assert_eq!(
             headers,
             [

@@ -32,6 +32,14 @@ const KNOWN: &[(&str, &[(&str, Form)])] = &[
         ],
     ),
     ("cohere", &[("CO_API_URL", Url(""))]),
+    (
+        "mistral",
+        &[
+            ("MISTRAL_ENDPOINT", Url("")),
+            ("MISTRAL_BASE_URL", Url("/v1")),
+            ("MISTRAL_API_BASE", Url("/v1")),
+        ],
+    ),
     ("ollama", &[("OLLAMA_HOST", Url("")), ("OLLAMA_API_BASE", Url(""))]),
     ("tgi", &[("HF_INFERENCE_ENDPOINT", Url(""))]),
     ("tei", &[("HF_INFERENCE_ENDPOINT", Url(""))]),

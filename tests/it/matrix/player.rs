@@ -17,6 +17,8 @@ use super::variants;
 
 /// The upstream's own time to its head, and between two pieces of its body.
 const HEAD: Duration = Duration::from_millis(200);
+/// The wall clock at the start.
+const EPOCH: Duration = Duration::from_secs(1_763_980_000);
 const GAP: Duration = Duration::from_millis(50);
 
 /// What became of an effect, the best last.
@@ -88,7 +90,7 @@ fn arm(
     let exchange = exchange(recording);
     let mut draw = Draw::new(Dice::from_seed(42).fork(effect));
     let dialect = recording.dialect();
-    let mut arming = Arming { at: Duration::ZERO, exchange: &exchange, dialect, draw: &mut draw };
+    let mut arming = Arming { at: Duration::ZERO, epoch: EPOCH, exchange: &exchange, dialect, draw: &mut draw };
     chain.push(0, fault.arm(&mut arming)?);
     Ok(())
 }
