@@ -78,15 +78,18 @@ impl Dice {
 }
 
 /// Hashes bytes to 64 bits (FNV-1a, finished by the splitmix mixer); stable for ever.
-pub fn hash_bytes(bytes: &[u8]) -> u64 {
-    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+pub const fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut fnv = 0xcbf2_9ce4_8422_2325_u64;
+    let mut rest = bytes;
+    while let [byte, behind @ ..] = rest {
+        fnv = (fnv ^ *byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        rest = behind;
+    }
     mix(fnv)
 }
 
 /// The splitmix64 finaliser (Steele, Lea, Flood 2014).
-fn mix(mut z: u64) -> u64 {
+const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::selector::Part;
+use super::snapshot::Snapshot;
 use super::tally::{Entry, Missed};
 use super::{Inner, Loaded};
 use crate::exchange::ExchangeKey;
@@ -25,6 +27,8 @@ pub struct Decision {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) engine: Arc<Inner>,
+    /// What was armed when it was decided.
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) dependency: Arc<str>,
     /// The dependency's place in the engine.
     pub(super) place: usize,
@@ -41,8 +45,9 @@ pub(super) struct Open {
 /// One fault that was armed for the exchange's dependency.
 #[derive(Debug)]
 pub(super) struct Considered {
-    pub(super) rule: Arc<Loaded>,
-    pub(super) mismatch: Option<&'static str>,
+    /// Its index among what was armed.
+    pub(super) index: usize,
+    pub(super) mismatch: Option<Part>,
     pub(super) wanted: f64,
     /// What was drawn for its percent (0 to 100).
     pub(super) roll: Option<f64>,
@@ -68,7 +73,7 @@ impl Decision {
         let hit = |index| self.chain.fired().any(|fired| fired.fault == index && fired.hit);
         considered
             .filter(|(index, _)| hit(*index))
-            .map(|(_, considered)| Arc::clone(&considered.rule.rule.name))
+            .map(|(_, considered)| Arc::clone(&open.rule(considered).rule.name))
             .collect()
     }
 }
@@ -82,21 +87,27 @@ impl Drop for Decision {
 }
 
 impl Open {
+    fn rule(&self, considered: &Considered) -> &Loaded {
+        &self.snapshot.at(considered.index).rule
+    }
+
     fn close(&self, chain: &Chain) {
         let mut acted = false;
+        let is_heard = self.engine.journal.is_heard();
+        let effects = || self.effects.iter().copied().zip(chain.fired());
         for (index, considered) in self.considered.iter().enumerate() {
-            let fired: Vec<(&'static str, &Fired)> = self
-                .effects
-                .iter()
-                .copied()
-                .zip(chain.fired())
-                .filter(|(_, fired)| fired.fault == index)
-                .collect();
+            // Effects are armed for chosen exchanges alone.
+            let fired: Vec<(&'static str, &Fired)> = match considered.selected {
+                true => effects().filter(|(_, fired)| fired.fault == index).collect(),
+                false => Vec::new(),
+            };
             let entry = considered.entry(&fired);
             acted |= entry.hit;
-            considered.rule.tally.lock().add(&entry);
-            let line = self.line(considered, &entry, &fired);
-            self.engine.journal.record(Observation::Decision(Box::new(line)));
+            self.rule(considered).books.lock().add(&entry);
+            if is_heard {
+                let line = self.line(considered, &entry, &fired);
+                self.engine.journal.record(Observation::Decision(Box::new(line)));
+            }
         }
         if self.touched
             && !acted
@@ -119,13 +130,13 @@ impl Open {
             key: self.key.to_string(),
             ordinal: self.ordinal,
             dependency: Arc::clone(&self.dependency),
-            fault: Arc::clone(&considered.rule.rule.name),
+            fault: Arc::clone(&self.rule(considered).rule.name),
             matched: entry.mismatch.is_none(),
             selected: entry.selected,
             hit: entry.hit,
             impossible: entry.impossible.map(str::to_owned).or_else(|| partly(false)),
             let_go: entry.let_go.map(str::to_owned).or_else(|| partly(true)),
-            drawn: considered.drawn(fired),
+            drawn: considered.drawn(fired, self.rule(considered).rule.effects.len() > 1),
             at_s: self.at.as_secs_f64(),
         }
     }
@@ -134,21 +145,24 @@ impl Open {
 impl Considered {
     /// What the books say of it, now that the exchange is over.
     fn entry(&self, fired: &[(&'static str, &Fired)]) -> Entry {
+        if !self.selected {
+            let Self { mismatch, wanted, let_go, .. } = *self;
+            return Entry { mismatch, wanted, let_go, ..Entry::default() };
+        }
         let hit = fired.iter().any(|(_, fired)| fired.hit);
         let missed = self.missed(fired);
         let why = |able: bool| missed.iter().find(|it| it.able == able).map(|it| it.reason);
         let (impossible, let_go) = match (self.let_go, why(false), why(true)) {
             _ if hit => (None, None),
             (Some(kept), ..) => (None, Some(kept)),
-            _ if !self.selected => (None, None),
             (None, Some(unable), _) => (Some(unable), None),
             (None, None, Some(idle)) => (None, Some(idle)),
             (None, None, None) => (Some(TOO_SHORT), None),
         };
         Entry {
-            mismatch: self.mismatch,
+            mismatch: None,
             wanted: self.wanted,
-            selected: self.selected,
+            selected: true,
             hit,
             impossible,
             let_go,
@@ -169,12 +183,11 @@ impl Considered {
 
     /// Everything that was drawn, noted and reached; a name that two effects use is told apart by
     /// the effect.
-    fn drawn(&self, fired: &[(&'static str, &Fired)]) -> BTreeMap<String, f64> {
+    fn drawn(&self, fired: &[(&'static str, &Fired)], several: bool) -> BTreeMap<String, f64> {
         let mut drawn = BTreeMap::new();
         if let Some(roll) = self.roll {
             drawn.insert("percent".to_owned(), roll);
         }
-        let several = self.rule.rule.effects.len() > 1;
         let at_arming = self.drawn.iter().copied();
         let on_the_way = fired.iter().flat_map(|(effect, fired)| {
             fired.notes.iter().map(|(name, value)| (*effect, *name, *value))

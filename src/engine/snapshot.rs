@@ -9,12 +9,14 @@ use crate::exchange::Level;
 use crate::fault::{Fault, Within};
 use crate::units::Ramp;
 
+const LEVELS: usize = Level::ALL.len();
+
 /// The armed state at one time.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// In the file's order.
     armed: Vec<Armed>,
-    /// For each dependency, what is armed for it (places in `armed`), and what that demands.
+    /// For each dependency, what is armed for it (indices in `armed`), and what that demands.
     lanes: Vec<(Demand, Vec<usize>)>,
     /// For each dependency, how often what is armed for it has changed.
     versions: Vec<u64>,
@@ -27,6 +29,8 @@ pub(super) struct Armed {
     place: usize,
     pub(super) rule: Arc<Loaded>,
     pub(super) arming: Arming,
+    /// By level, whether any of its effects acts there.
+    levels: [bool; LEVELS],
 }
 
 impl Snapshot {
@@ -41,9 +45,7 @@ impl Snapshot {
             .iter()
             .zip(armings)
             .enumerate()
-            .filter_map(|(place, (rule, arming))| {
-                Some(Armed { place, rule: Arc::clone(rule), arming: arming? })
-            })
+            .filter_map(|(place, (rule, arming))| Some(Armed::new(place, rule, arming?)))
             .collect();
         let lane = |dependency: &Arc<str>| {
             let targets = |armed: &Armed| armed.rule.rule.targets.contains(dependency);
@@ -86,8 +88,16 @@ impl Snapshot {
     }
 
     pub(super) fn armed_for(&self, dependency: usize) -> impl Iterator<Item = &Armed> {
-        let places = self.lanes.get(dependency).map_or(&[][..], |(_, places)| places);
-        places.iter().map(|at| &self.armed[*at])
+        self.lane(dependency).iter().map(|index| &self.armed[*index])
+    }
+
+    /// The indices of what is armed for a dependency.
+    pub(super) fn lane(&self, dependency: usize) -> &[usize] {
+        self.lanes.get(dependency).map_or(&[], |(_, lane)| lane)
+    }
+
+    pub(super) fn at(&self, index: usize) -> &Armed {
+        &self.armed[index]
     }
 
     /// How each of `rules` rules is armed.
@@ -117,13 +127,23 @@ impl Snapshot {
 }
 
 impl Armed {
+    fn new(place: usize, rule: &Arc<Loaded>, arming: Arming) -> Self {
+        let effects = &rule.rule.effects;
+        let acts = |level| effects.iter().any(|(_, fault)| fault.acts_on(level));
+        let levels = Level::ALL.map(acts);
+        Self { place, rule: Arc::clone(rule), arming, levels }
+    }
+
     /// Whether any of its effects acts on exchanges of this level.
     pub(super) fn acts_on(&self, level: Level) -> bool {
-        self.rule.rule.effects.iter().any(|(_, fault)| fault.acts_on(level))
+        self.levels[level as usize]
     }
 
     /// The same, where it also counts what the connection carries.
     pub(super) fn acts_within(&self, level: Level, live: bool, dialect: &dyn Dialect) -> bool {
+        if !dialect.has_session() {
+            return self.acts_on(level);
+        }
         let mut effects = self.rule.rule.effects.iter();
         effects.any(|(_, fault)| acts_within(fault.as_ref(), level, live, dialect))
     }

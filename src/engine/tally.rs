@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::selector::Part;
+
 /// What became of one fault over a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Tally {
@@ -36,7 +38,7 @@ pub struct Tally {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
     /// The part of `where` that did not hold.
-    pub(super) mismatch: Option<&'static str>,
+    pub(super) mismatch: Option<Part>,
     /// The percent asked for at that time.
     pub(super) wanted: f64,
     pub(super) selected: bool,
@@ -64,14 +66,38 @@ impl std::fmt::Display for Missed {
     }
 }
 
-impl Tally {
+/// A tally as it is kept while exchanges come.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// All but what follows.
+    tally: Tally,
+    /// By the place of the part: this is counted for each armed fault that an exchange is not for.
+    unmatched: [u64; Part::ALL.len()],
+}
+
+impl Books {
     /// Writes an exchange into the books.
     pub(super) fn add(&mut self, entry: &Entry) {
-        self.armed += 1;
-        if let Some(part) = entry.mismatch {
-            count(&mut self.unmatched, part);
-            return;
+        match entry.mismatch {
+            Some(part) => self.unmatched[part as usize] += 1,
+            None => self.tally.add(entry),
         }
+    }
+
+    /// What they say.
+    pub(super) fn tally(&self) -> Tally {
+        let parts = Part::ALL.into_iter().zip(self.unmatched).filter(|(_, count)| *count > 0);
+        let unmatched: BTreeMap<String, u64> =
+            parts.map(|(part, count)| (part.name().to_owned(), count)).collect();
+        let armed = self.tally.armed + unmatched.values().sum::<u64>();
+        Tally { armed, unmatched, ..self.tally.clone() }
+    }
+}
+
+impl Tally {
+    /// Writes an exchange that matched into the books.
+    fn add(&mut self, entry: &Entry) {
+        self.armed += 1;
         let before = self.percent_wanted.unwrap_or(0.0);
         self.matched += 1;
         self.percent_wanted = Some(before + (entry.wanted - before) / self.matched as f64);
