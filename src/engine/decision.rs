@@ -35,6 +35,9 @@ pub(super) struct Open {
     pub(super) key: ExchangeKey,
     pub(super) ordinal: u32,
     pub(super) at: Duration,
+    /// Faults that were armed and are not for this exchange, by their index among what was armed.
+    pub(super) unmatched: Vec<(usize, Part)>,
+    /// All others that were armed.
     pub(super) considered: Vec<Considered>,
     /// The key of each effect in the chain.
     pub(super) effects: Vec<&'static str>,
@@ -42,12 +45,11 @@ pub(super) struct Open {
     pub(super) touched: bool,
 }
 
-/// One fault that was armed for the exchange's dependency.
-#[derive(Debug)]
+/// One fault that was armed for the exchange's dependency, and matches.
+#[derive(Debug, Default)]
 pub(super) struct Considered {
     /// Its index among what was armed.
     pub(super) index: usize,
-    pub(super) mismatch: Option<Part>,
     pub(super) wanted: f64,
     /// What was drawn for its percent (0 to 100).
     pub(super) roll: Option<f64>,
@@ -69,12 +71,12 @@ impl Decision {
     /// The faults that have acted so far.
     pub fn acted(&self) -> Vec<Arc<str>> {
         let Some(open) = &self.open else { return Vec::new() };
-        let considered = open.considered.iter().enumerate();
-        let hit = |index| self.chain.fired().any(|fired| fired.fault == index && fired.hit);
-        considered
-            .filter(|(index, _)| hit(*index))
-            .map(|(_, considered)| Arc::clone(&open.rule(considered).rule.name))
-            .collect()
+        // In the order of the faults.
+        let mut hit: Vec<usize> =
+            self.chain.fired().filter(|fired| fired.hit).map(|fired| fired.fault).collect();
+        hit.dedup();
+        let name = |at: usize| Arc::clone(&open.loaded(open.considered[at].index).rule.name);
+        hit.into_iter().map(name).collect()
     }
 }
 
@@ -87,27 +89,35 @@ impl Drop for Decision {
 }
 
 impl Open {
-    fn rule(&self, considered: &Considered) -> &Loaded {
-        &self.snapshot.at(considered.index).rule
+    fn loaded(&self, index: usize) -> &Loaded {
+        &self.snapshot.at(index).rule
     }
 
     fn close(&self, chain: &Chain) {
         let mut acted = false;
-        let is_heard = self.engine.journal.is_heard();
-        let effects = || self.effects.iter().copied().zip(chain.fired());
-        for (index, considered) in self.considered.iter().enumerate() {
-            // Effects are armed for chosen exchanges alone.
-            let fired: Vec<(&'static str, &Fired)> = match considered.selected {
-                true => effects().filter(|(_, fired)| fired.fault == index).collect(),
-                false => Vec::new(),
-            };
+        let mut unmatched = self.unmatched.iter().peekable();
+        let mut effects = self.effects.iter().copied().zip(chain.fired()).peekable();
+        for (at, considered) in self.considered.iter().enumerate() {
+            while let Some((index, part)) =
+                unmatched.next_if(|(index, _)| *index < considered.index)
+            {
+                self.pass_by(*index, *part);
+            }
+            let mut fired: Vec<(&'static str, &Fired)> = Vec::new();
+            while let Some(effect) = effects.next_if(|(_, fired)| fired.fault == at) {
+                fired.push(effect);
+            }
             let entry = considered.entry(&fired);
             acted |= entry.hit;
-            self.rule(considered).books.lock().add(&entry);
-            if is_heard {
-                let line = self.line(considered, &entry, &fired);
-                self.engine.journal.record(Observation::Decision(Box::new(line)));
+            let loaded = self.loaded(considered.index);
+            loaded.books.add(&entry);
+            if self.engine.journal.is_heard() {
+                let drawn = considered.drawn(&fired, loaded.rule.effects.len() > 1);
+                self.record(considered.index, true, &entry, drawn);
             }
+        }
+        for (index, part) in unmatched {
+            self.pass_by(*index, *part);
         }
         if self.touched
             && !acted
@@ -117,28 +127,32 @@ impl Open {
         }
     }
 
-    fn line(
-        &self,
-        considered: &Considered,
-        entry: &Entry,
-        fired: &[(&'static str, &Fired)],
-    ) -> DecisionLine {
+    fn pass_by(&self, index: usize, part: Part) {
+        self.loaded(index).books.pass_by(part);
+        if self.engine.journal.is_heard() {
+            self.record(index, false, &Entry::default(), BTreeMap::new());
+        }
+    }
+
+    /// Writes a line of the journal.
+    fn record(&self, index: usize, matched: bool, entry: &Entry, drawn: BTreeMap<String, f64>) {
         let partly = |able: bool| {
             entry.partly.iter().find(|missed| missed.able == able).map(Missed::to_string)
         };
-        DecisionLine {
+        let line = DecisionLine {
             key: self.key.to_string(),
             ordinal: self.ordinal,
             dependency: Arc::clone(&self.dependency),
-            fault: Arc::clone(&self.rule(considered).rule.name),
-            matched: entry.mismatch.is_none(),
+            fault: Arc::clone(&self.loaded(index).rule.name),
+            matched,
             selected: entry.selected,
             hit: entry.hit,
             impossible: entry.impossible.map(str::to_owned).or_else(|| partly(false)),
             let_go: entry.let_go.map(str::to_owned).or_else(|| partly(true)),
-            drawn: considered.drawn(fired, self.rule(considered).rule.effects.len() > 1),
+            drawn,
             at_s: self.at.as_secs_f64(),
-        }
+        };
+        self.engine.journal.record(Observation::Decision(Box::new(line)));
     }
 }
 
@@ -146,8 +160,8 @@ impl Considered {
     /// What the books say of it, now that the exchange is over.
     fn entry(&self, fired: &[(&'static str, &Fired)]) -> Entry {
         if !self.selected {
-            let Self { mismatch, wanted, let_go, .. } = *self;
-            return Entry { mismatch, wanted, let_go, ..Entry::default() };
+            let Self { wanted, let_go, .. } = *self;
+            return Entry { wanted, let_go, ..Entry::default() };
         }
         let hit = fired.iter().any(|(_, fired)| fired.hit);
         let missed = self.missed(fired);
@@ -160,7 +174,6 @@ impl Considered {
             (None, None, None) => (Some(TOO_SHORT), None),
         };
         Entry {
-            mismatch: None,
             wanted: self.wanted,
             selected: true,
             hit,

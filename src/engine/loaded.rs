@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::decision::Considered;
 use super::snapshot::Armed;
 use super::tally::Books;
@@ -21,7 +19,7 @@ pub(super) struct Loaded {
     pub(super) rule: Arc<Rule>,
     pub(super) dice: Dice,
     /// The rules that follow each other under a name share it.
-    pub(super) books: Arc<Mutex<Books>>,
+    pub(super) books: Arc<Books>,
 }
 
 /// Where a fault stands among the rules.
@@ -31,6 +29,7 @@ pub(super) fn place_of(rules: &[Arc<Loaded>], fault: &str) -> Option<usize> {
 
 impl Loaded {
     /// The stream of this fault on this exchange.
+    #[inline]
     pub(super) fn exchange_dice(&self, exchange: &Exchange) -> Dice {
         self.dice.fork_number(exchange.key.0).fork_number(u64::from(exchange.ordinal))
     }
@@ -54,22 +53,10 @@ impl Loaded {
 }
 
 impl Armed {
-    /// Judges an exchange: does it match, and is it chosen? `index` is this one's in the snapshot.
+    /// Judges an exchange that matches: is it chosen? `index` is this one's in the snapshot.
     pub(super) fn consider(&self, index: usize, at: Duration, exchange: &Exchange) -> Considered {
-        let mut considered = Considered {
-            index,
-            mismatch: self.rule.rule.selector.mismatch(exchange),
-            wanted: 0.0,
-            roll: None,
-            selected: false,
-            let_go: None,
-            unarmed: Vec::new(),
-            drawn: Vec::new(),
-        };
-        if considered.mismatch.is_some() {
-            return considered;
-        }
-        considered.wanted = self.percent_at(at);
+        let mut considered =
+            Considered { index, wanted: self.percent_at(at), ..Considered::default() };
         match self.rule.choice_dice(exchange) {
             Ok(dice) => {
                 let roll = dice.fork_number(PERCENT).unit() * 100.0;

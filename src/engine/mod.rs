@@ -29,13 +29,13 @@ use tokio::sync::watch;
 
 use self::affected::Window;
 pub use self::decision::Decision;
-use self::decision::{Considered, Open};
+use self::decision::Open;
 use self::identify::Identify;
 use self::loaded::{Loaded, place_of};
 use self::ordinal::Ordinals;
 pub use self::pattern::Pattern;
 pub use self::selector::Selector;
-use self::snapshot::Snapshot;
+use self::snapshot::{Judged, Snapshot};
 use self::tally::Entry;
 pub use self::tally::Tally;
 use crate::dialect::Dialect;
@@ -292,20 +292,12 @@ impl Engine {
     ) -> Decision {
         let place = self.gate(&exchange.dependency).0;
         let snapshot = self.0.snapshot.load();
-        let lane = snapshot.lane(place);
-        let mut considered: Vec<Considered> = Vec::with_capacity(lane.len());
-        let mut chosen = false;
-        for &index in lane {
-            let armed = snapshot.at(index);
-            if !armed.is_over(at) && armed.acts_within(exchange.level, live, dialect) {
-                let one = armed.consider(index, at, exchange);
-                chosen |= one.selected;
-                considered.push(one);
-            }
-        }
-        if considered.is_empty() {
+        let Judged { unmatched, mut considered } =
+            snapshot.judge(place, at, exchange, live, dialect);
+        if considered.is_empty() && unmatched.is_empty() {
             return Decision::default();
         }
+        let chosen = considered.iter().any(|one| one.selected);
         let touched = self.0.admit(place, at, chosen);
         let mut decision = Decision::default();
         let mut effects = Vec::new();
@@ -341,6 +333,7 @@ impl Engine {
             key: exchange.key,
             ordinal: exchange.ordinal,
             at,
+            unmatched,
             considered,
             effects,
             touched: chosen && touched,
@@ -354,7 +347,7 @@ impl Engine {
         let snapshot = self.0.snapshot.load();
         let entry = Entry { wanted: 100.0, selected: true, hit: true, ..Entry::default() };
         for armed in snapshot.armed_for(self.gate(dependency).0).filter(|armed| armed.refuses()) {
-            armed.rule.books.lock().add(&entry);
+            armed.rule.books.add(&entry);
         }
     }
 
@@ -418,8 +411,7 @@ impl Engine {
 
     /// All rules with their tallies, in the file's order.
     pub fn tallies(&self) -> Vec<(Arc<str>, Tally)> {
-        let tally =
-            |loaded: &Arc<Loaded>| (Arc::clone(&loaded.rule.name), loaded.books.lock().tally());
+        let tally = |loaded: &Arc<Loaded>| (Arc::clone(&loaded.rule.name), loaded.books.tally());
         self.0.rules.load().iter().map(tally).collect()
     }
 }

@@ -27,6 +27,7 @@ impl Pattern {
     }
 
     /// Whether the whole text fits.
+    #[inline]
     pub fn is_match(&self, text: &str) -> bool {
         match &self.shape {
             Shape::Text(whole) => text == &**whole,

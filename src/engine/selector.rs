@@ -76,6 +76,7 @@ impl Selector {
     }
 
     /// The first part that does not hold.
+    #[inline]
     pub(super) fn mismatch(&self, exchange: &Exchange) -> Option<Part> {
         let facts = &exchange.facts;
         let fits = |glob: &Option<Pattern>, text: Option<&str>| {

@@ -1,7 +1,9 @@
 //! What became of a fault over a run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::selector::Part;
@@ -34,11 +36,9 @@ pub struct Tally {
     pub percent_wanted: Option<f64>,
 }
 
-/// One exchange, as one fault's books have it.
+/// One exchange that matched, as one fault's books have it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
-    /// The part of `where` that did not hold.
-    pub(super) mismatch: Option<Part>,
     /// The percent asked for at that time.
     pub(super) wanted: f64,
     pub(super) selected: bool,
@@ -70,27 +70,35 @@ impl std::fmt::Display for Missed {
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// All but what follows.
-    tally: Tally,
-    /// By the place of the part: this is counted for each armed fault that an exchange is not for.
-    unmatched: [u64; Part::ALL.len()],
+    tally: Mutex<Tally>,
+    /// By the place of the part. It is counted for each armed fault that an exchange is not for, so
+    /// it takes no lock.
+    unmatched: [AtomicU64; Part::ALL.len()],
 }
 
 impl Books {
-    /// Writes an exchange into the books.
-    pub(super) fn add(&mut self, entry: &Entry) {
-        match entry.mismatch {
-            Some(part) => self.unmatched[part as usize] += 1,
-            None => self.tally.add(entry),
-        }
+    /// Writes an exchange that matched into the books.
+    pub(super) fn add(&self, entry: &Entry) {
+        self.tally.lock().add(entry);
+    }
+
+    /// Counts an exchange of which this part did not hold.
+    #[inline]
+    pub(super) fn pass_by(&self, part: Part) {
+        self.unmatched[part as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// What they say.
     pub(super) fn tally(&self) -> Tally {
-        let parts = Part::ALL.into_iter().zip(self.unmatched).filter(|(_, count)| *count > 0);
-        let unmatched: BTreeMap<String, u64> =
-            parts.map(|(part, count)| (part.name().to_owned(), count)).collect();
-        let armed = self.tally.armed + unmatched.values().sum::<u64>();
-        Tally { armed, unmatched, ..self.tally.clone() }
+        let mut tally = self.tally.lock().clone();
+        for (part, count) in Part::ALL.into_iter().zip(&self.unmatched) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                tally.unmatched.insert(part.name().to_owned(), count);
+                tally.armed += count;
+            }
+        }
+        tally
     }
 }
 

@@ -44,6 +44,7 @@ impl Recorder {
     }
 
     /// Whether anybody is told at all.
+    #[inline]
     pub fn is_heard(&self) -> bool {
         self.sender.is_some()
     }
