@@ -5,7 +5,7 @@
 use std::future::Future as _;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Once};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -76,20 +76,29 @@ pub(super) fn begin(clock: &Arc<dyn Clock>) {
 
 /// Goes through it once, now: some 100 µs of CPU time.
 pub(super) fn rehearse() {
+    if !is_whole() {
+        tracing::debug!("a rehearsal came to no end");
+    }
+}
+
+/// Goes through it once; whether that led to an answer.
+fn is_whole() -> bool {
     let mut going = pin!(tokio::task::unconstrained(exchange()));
     let mut cx = Context::from_waker(Waker::noop());
     // In memory nothing is waited for, so being polled is enough.
     for _ in 0..POLLS {
-        if going.as_mut().poll(&mut cx).is_ready() {
-            return;
+        if let Poll::Ready(answered) = going.as_mut().poll(&mut cx) {
+            return answered;
         }
     }
+    false
 }
 
-async fn exchange() {
+/// Whether there was an answer.
+async fn exchange() -> bool {
     let (mut app, proxy) = duplex(ROOM);
     let (ours, mut upstream) = duplex(ROOM);
-    let Some(dependency) = dependency(Stream::Memory(Box::new(ours))) else { return };
+    let Some(dependency) = dependency(Stream::Memory(Box::new(ours))) else { return false };
     let route = Arc::new(Route::Fixed(Arc::new(dependency)));
     let served =
         connection::serve(Stream::Memory(Box::new(proxy)), route, CancellationToken::new(), None);
@@ -102,12 +111,13 @@ async fn exchange() {
     let asked = async {
         let _ = app.write_all(REQUEST).await;
         let mut answer = [0; ROOM];
-        let _ = app.read(&mut answer).await;
+        app.read(&mut answer).await.is_ok_and(|count| answer[..count].starts_with(b"HTTP/1.1 200"))
     };
     tokio::select! {
-        _ = served => {}
-        () = answered => {}
-        () = asked => {}
+        biased;
+        answered = asked => answered,
+        _ = served => false,
+        () = answered => false,
     }
 }
 
@@ -132,4 +142,17 @@ fn dependency(upstream: Stream) -> Option<Dependency> {
         latest: Arc::default(),
         _keeps: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_comes_to_its_end_by_being_polled() {
+        assert!(is_whole(), "the app has got its answer");
+        let name = &ENGINE.rules()[0].name;
+        let (_, tally) = ENGINE.tallies().into_iter().find(|(rule, _)| rule == name).unwrap();
+        assert!(tally.hit >= 1, "the fault acts: {tally:?}");
+    }
 }

@@ -71,7 +71,7 @@ async fn a_connection_takes_the_short_way_again_when_nothing_is_armed_any_more()
         }
     }
     client.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-    assert_eq!(soon(client.message()).await.unwrap().1, b"ok");
+    assert!(soon(client.until(b"0\r\n\r\n")).await.is_some());
     assert_eq!(soon(client.rest()).await.0, "");
     for _ in 0..25 {
         let call = bench.call().await;
