@@ -38,18 +38,21 @@ impl Dice {
     }
 
     /// The stream that belongs to a number below this one.
+    #[inline]
     pub fn fork_number(&self, number: u64) -> Self {
         let root = mix(self.root.rotate_left(23) ^ mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15)));
         Self { root, state: root }
     }
 
     /// The next 64 random bits.
+    #[inline]
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
 
     /// A number in `[0, 1)` with 53 random bits.
+    #[inline]
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -78,15 +81,19 @@ impl Dice {
 }
 
 /// Hashes bytes to 64 bits (FNV-1a, finished by the splitmix mixer); stable for ever.
-pub fn hash_bytes(bytes: &[u8]) -> u64 {
-    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+pub const fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut fnv = 0xcbf2_9ce4_8422_2325_u64;
+    let mut rest = bytes;
+    while let [byte, behind @ ..] = rest {
+        fnv = (fnv ^ *byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        rest = behind;
+    }
     mix(fnv)
 }
 
 /// The splitmix64 finaliser (Steele, Lea, Flood 2014).
-fn mix(mut z: u64) -> u64 {
+#[inline]
+const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

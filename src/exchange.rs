@@ -110,6 +110,10 @@ pub enum Level {
     Socket,
 }
 
+impl Level {
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Handshake, Self::Request, Self::Socket];
+}
+
 /// What carries an exchange to the app.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Transport {

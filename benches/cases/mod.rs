@@ -14,6 +14,7 @@ use brownout::units::Ramp;
 use brownout::wire::http1::{self, Body, Framing};
 use brownout::wire::sse::Splitter;
 use bytes::Bytes;
+use globset::Glob;
 
 const REQUEST: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:18200\r\n\
     Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nAccept: application/json\r\n\
@@ -36,7 +37,7 @@ pub(crate) type Case = (String, Box<dyn FnMut()>);
 pub(crate) fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let mut add = |name: &str, act: Box<dyn FnMut()>| cases.push((name.to_owned(), act));
-    let idle = engine(50, 50.0);
+    let idle = engine(50, &Selector::default(), 50.0);
     let gate = idle.gate("llm");
     let demand = move || {
         black_box(idle.demand_at(black_box(gate)));
@@ -51,8 +52,14 @@ pub(crate) fn all() -> Vec<Case> {
     for rules in [1, 50, 200] {
         for percent in [0.0, 100.0] {
             let name = format!("decide/{rules}_armed/{percent}_percent");
-            add(&name, Box::new(decide(rules, percent)));
+            add(&name, Box::new(decide(engine(rules, &Selector::default(), percent), rules)));
         }
+    }
+    for rules in [50, 200] {
+        let name = format!("decide/{rules}_armed/none_matches");
+        let other = Glob::new("gpt-3.5*").expect("a pattern").compile_matcher();
+        let selector = Selector { model: Some(other.into()), ..Selector::default() };
+        add(&name, Box::new(decide(engine(rules, &selector, 100.0), rules)));
     }
     add("dialect/read_request", Box::new(read_request()));
     let event = Event::sse(PAYLOAD);
@@ -106,14 +113,14 @@ fn split(piece: usize) -> impl FnMut() {
 }
 
 /// An engine with so many faults on `llm`, all disarmed.
-fn engine(rules: usize, percent: f64) -> Engine {
+fn engine(rules: usize, selector: &Selector, percent: f64) -> Engine {
     let rule = |number| {
         let spec: Latency = serde_json::from_str(r#"{"add":"1ms"}"#).expect("the option parses");
         Rule {
             name: format!("slow{number}").into(),
             targets: vec!["llm".into()],
             target_text: "llm".into(),
-            selector: Selector::default(),
+            selector: selector.clone(),
             percent: Ramp { from: percent, to: percent },
             sticky: None,
             effects: vec![(Latency::NAME, spec.build().expect("the options fit together"))],
@@ -135,8 +142,7 @@ fn head() -> http::request::Parts {
         .0
 }
 
-fn decide(rules: usize, percent: f64) -> impl FnMut() {
-    let engine = engine(rules, percent);
+fn decide(engine: Engine, rules: usize) -> impl FnMut() {
     for number in 0..rules {
         engine.arm(&format!("slow{number}"), Arming::default()).expect("the fault exists");
     }
@@ -152,7 +158,7 @@ fn decide(rules: usize, percent: f64) -> impl FnMut() {
 }
 
 fn read_request() -> impl FnMut() {
-    let engine = engine(1, 0.0);
+    let engine = engine(1, &Selector::default(), 0.0);
     let (dependency, identify, head): (Arc<str>, _, _) =
         ("llm".into(), Identify::default(), head());
     move || {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::selector::Part;
+use super::snapshot::Snapshot;
 use super::tally::{Entry, Missed};
 use super::{Inner, Loaded};
 use crate::exchange::ExchangeKey;
@@ -25,12 +27,17 @@ pub struct Decision {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) engine: Arc<Inner>,
+    /// What was armed when it was decided.
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) dependency: Arc<str>,
     /// The dependency's place in the engine.
     pub(super) place: usize,
     pub(super) key: ExchangeKey,
     pub(super) ordinal: u32,
     pub(super) at: Duration,
+    /// Faults that were armed and are not for this exchange, by their index among what was armed.
+    pub(super) unmatched: Vec<(usize, Part)>,
+    /// All others that were armed.
     pub(super) considered: Vec<Considered>,
     /// The key of each effect in the chain.
     pub(super) effects: Vec<&'static str>,
@@ -38,11 +45,11 @@ pub(super) struct Open {
     pub(super) touched: bool,
 }
 
-/// One fault that was armed for the exchange's dependency.
-#[derive(Debug)]
+/// One fault that was armed for the exchange's dependency, and matches.
+#[derive(Debug, Default)]
 pub(super) struct Considered {
-    pub(super) rule: Arc<Loaded>,
-    pub(super) mismatch: Option<&'static str>,
+    /// Its index among what was armed.
+    pub(super) index: usize,
     pub(super) wanted: f64,
     /// What was drawn for its percent (0 to 100).
     pub(super) roll: Option<f64>,
@@ -64,12 +71,12 @@ impl Decision {
     /// The faults that have acted so far.
     pub fn acted(&self) -> Vec<Arc<str>> {
         let Some(open) = &self.open else { return Vec::new() };
-        let considered = open.considered.iter().enumerate();
-        let hit = |index| self.chain.fired().any(|fired| fired.fault == index && fired.hit);
-        considered
-            .filter(|(index, _)| hit(*index))
-            .map(|(_, considered)| Arc::clone(&considered.rule.rule.name))
-            .collect()
+        // In the order of the faults.
+        let mut hit: Vec<usize> =
+            self.chain.fired().filter(|fired| fired.hit).map(|fired| fired.fault).collect();
+        hit.dedup();
+        let name = |at: usize| Arc::clone(&open.loaded(open.considered[at].index).rule.name);
+        hit.into_iter().map(name).collect()
     }
 }
 
@@ -82,21 +89,35 @@ impl Drop for Decision {
 }
 
 impl Open {
+    fn loaded(&self, index: usize) -> &Loaded {
+        &self.snapshot.at(index).rule
+    }
+
     fn close(&self, chain: &Chain) {
         let mut acted = false;
-        for (index, considered) in self.considered.iter().enumerate() {
-            let fired: Vec<(&'static str, &Fired)> = self
-                .effects
-                .iter()
-                .copied()
-                .zip(chain.fired())
-                .filter(|(_, fired)| fired.fault == index)
-                .collect();
+        let mut unmatched = self.unmatched.iter().peekable();
+        let mut effects = self.effects.iter().copied().zip(chain.fired()).peekable();
+        for (at, considered) in self.considered.iter().enumerate() {
+            while let Some((index, part)) =
+                unmatched.next_if(|(index, _)| *index < considered.index)
+            {
+                self.pass_by(*index, *part);
+            }
+            let mut fired: Vec<(&'static str, &Fired)> = Vec::new();
+            while let Some(effect) = effects.next_if(|(_, fired)| fired.fault == at) {
+                fired.push(effect);
+            }
             let entry = considered.entry(&fired);
             acted |= entry.hit;
-            considered.rule.tally.lock().add(&entry);
-            let line = self.line(considered, &entry, &fired);
-            self.engine.journal.record(Observation::Decision(Box::new(line)));
+            let loaded = self.loaded(considered.index);
+            loaded.books.add(&entry);
+            if self.engine.journal.is_heard() {
+                let drawn = considered.drawn(&fired, loaded.rule.effects.len() > 1);
+                self.record(considered.index, true, &entry, drawn);
+            }
+        }
+        for (index, part) in unmatched {
+            self.pass_by(*index, *part);
         }
         if self.touched
             && !acted
@@ -106,49 +127,55 @@ impl Open {
         }
     }
 
-    fn line(
-        &self,
-        considered: &Considered,
-        entry: &Entry,
-        fired: &[(&'static str, &Fired)],
-    ) -> DecisionLine {
+    fn pass_by(&self, index: usize, part: Part) {
+        self.loaded(index).books.pass_by(part);
+        if self.engine.journal.is_heard() {
+            self.record(index, false, &Entry::default(), BTreeMap::new());
+        }
+    }
+
+    /// Writes a line of the journal.
+    fn record(&self, index: usize, matched: bool, entry: &Entry, drawn: BTreeMap<String, f64>) {
         let partly = |able: bool| {
             entry.partly.iter().find(|missed| missed.able == able).map(Missed::to_string)
         };
-        DecisionLine {
+        let line = DecisionLine {
             key: self.key.to_string(),
             ordinal: self.ordinal,
             dependency: Arc::clone(&self.dependency),
-            fault: Arc::clone(&considered.rule.rule.name),
-            matched: entry.mismatch.is_none(),
+            fault: Arc::clone(&self.loaded(index).rule.name),
+            matched,
             selected: entry.selected,
             hit: entry.hit,
             impossible: entry.impossible.map(str::to_owned).or_else(|| partly(false)),
             let_go: entry.let_go.map(str::to_owned).or_else(|| partly(true)),
-            drawn: considered.drawn(fired),
+            drawn,
             at_s: self.at.as_secs_f64(),
-        }
+        };
+        self.engine.journal.record(Observation::Decision(Box::new(line)));
     }
 }
 
 impl Considered {
     /// What the books say of it, now that the exchange is over.
     fn entry(&self, fired: &[(&'static str, &Fired)]) -> Entry {
+        if !self.selected {
+            let Self { wanted, let_go, .. } = *self;
+            return Entry { wanted, let_go, ..Entry::default() };
+        }
         let hit = fired.iter().any(|(_, fired)| fired.hit);
         let missed = self.missed(fired);
         let why = |able: bool| missed.iter().find(|it| it.able == able).map(|it| it.reason);
         let (impossible, let_go) = match (self.let_go, why(false), why(true)) {
             _ if hit => (None, None),
             (Some(kept), ..) => (None, Some(kept)),
-            _ if !self.selected => (None, None),
             (None, Some(unable), _) => (Some(unable), None),
             (None, None, Some(idle)) => (None, Some(idle)),
             (None, None, None) => (Some(TOO_SHORT), None),
         };
         Entry {
-            mismatch: self.mismatch,
             wanted: self.wanted,
-            selected: self.selected,
+            selected: true,
             hit,
             impossible,
             let_go,
@@ -169,12 +196,11 @@ impl Considered {
 
     /// Everything that was drawn, noted and reached; a name that two effects use is told apart by
     /// the effect.
-    fn drawn(&self, fired: &[(&'static str, &Fired)]) -> BTreeMap<String, f64> {
+    fn drawn(&self, fired: &[(&'static str, &Fired)], several: bool) -> BTreeMap<String, f64> {
         let mut drawn = BTreeMap::new();
         if let Some(roll) = self.roll {
             drawn.insert("percent".to_owned(), roll);
         }
-        let several = self.rule.rule.effects.len() > 1;
         let at_arming = self.drawn.iter().copied();
         let on_the_way = fired.iter().flat_map(|(effect, fired)| {
             fired.notes.iter().map(|(name, value)| (*effect, *name, *value))

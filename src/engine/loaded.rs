@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::decision::Considered;
 use super::snapshot::Armed;
-use super::{Rule, Sticky, Tally};
-use crate::dice::Dice;
+use super::tally::Books;
+use super::{Rule, Sticky};
+use crate::dice::{Dice, hash_bytes};
 use crate::exchange::Exchange;
+
+/// The label of the stream that the choice is drawn from.
+const PERCENT: u64 = hash_bytes(b"percent");
 
 /// A rule with its own stream of dice and its books.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub(super) struct Loaded {
     pub(super) rule: Arc<Rule>,
     pub(super) dice: Dice,
     /// The rules that follow each other under a name share it.
-    pub(super) tally: Arc<Mutex<Tally>>,
+    pub(super) books: Arc<Books>,
 }
 
 /// Where a fault stands among the rules.
@@ -27,6 +29,7 @@ pub(super) fn place_of(rules: &[Arc<Loaded>], fault: &str) -> Option<usize> {
 
 impl Loaded {
     /// The stream of this fault on this exchange.
+    #[inline]
     pub(super) fn exchange_dice(&self, exchange: &Exchange) -> Dice {
         self.dice.fork_number(exchange.key.0).fork_number(u64::from(exchange.ordinal))
     }
@@ -50,24 +53,13 @@ impl Loaded {
 }
 
 impl Armed {
-    /// Judges an exchange: does it match, and is it chosen?
-    pub(super) fn consider(&self, at: Duration, exchange: &Exchange) -> Considered {
-        let mut considered = Considered {
-            rule: Arc::clone(&self.rule),
-            mismatch: self.rule.rule.selector.mismatch(exchange),
-            wanted: self.percent_at(at),
-            roll: None,
-            selected: false,
-            let_go: None,
-            unarmed: Vec::new(),
-            drawn: Vec::new(),
-        };
-        if considered.mismatch.is_some() {
-            return considered;
-        }
+    /// Judges an exchange that matches: is it chosen? `index` is this one's in the snapshot.
+    pub(super) fn consider(&self, index: usize, at: Duration, exchange: &Exchange) -> Considered {
+        let mut considered =
+            Considered { index, wanted: self.percent_at(at), ..Considered::default() };
         match self.rule.choice_dice(exchange) {
             Ok(dice) => {
-                let roll = dice.fork("percent").unit() * 100.0;
+                let roll = dice.fork_number(PERCENT).unit() * 100.0;
                 considered.roll = Some(roll);
                 considered.selected = roll < considered.wanted;
             }

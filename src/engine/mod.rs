@@ -9,6 +9,7 @@ mod decision;
 pub mod identify;
 mod loaded;
 mod ordinal;
+mod pattern;
 mod raw;
 mod selector;
 mod snapshot;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use http::request;
 use parking_lot::Mutex;
@@ -29,12 +30,13 @@ use tokio::sync::watch;
 
 use self::affected::Window;
 pub use self::decision::Decision;
-use self::decision::{Considered, Open};
+use self::decision::Open;
 use self::identify::Identify;
 use self::loaded::{Loaded, place_of};
 use self::ordinal::Ordinals;
+pub use self::pattern::Pattern;
 pub use self::selector::Selector;
-use self::snapshot::Snapshot;
+use self::snapshot::{Judged, Snapshot};
 use self::tally::Entry;
 pub use self::tally::Tally;
 use crate::dialect::Dialect;
@@ -175,7 +177,7 @@ impl Engine {
             Some(old) if unchanged(&rule.name) => Arc::clone(old),
             old => Arc::new(Loaded {
                 dice: self.0.dice.fork(&rule.name),
-                tally: old.map(|old| Arc::clone(&old.tally)).unwrap_or_default(),
+                books: old.map(|old| Arc::clone(&old.books)).unwrap_or_default(),
                 rule: Arc::new(rule),
             }),
         };
@@ -300,12 +302,9 @@ impl Engine {
     ) -> Decision {
         let place = self.gate(&exchange.dependency).0;
         let snapshot = self.0.snapshot.load();
-        let mut considered: Vec<Considered> = snapshot
-            .armed_for(place)
-            .filter(|armed| !armed.is_over(at) && armed.acts_within(exchange.level, live, dialect))
-            .map(|armed| armed.consider(at, exchange))
-            .collect();
-        if considered.is_empty() {
+        let Judged { unmatched, mut considered } =
+            snapshot.judge(place, at, exchange, live, dialect);
+        if considered.is_empty() && unmatched.is_empty() {
             return Decision::default();
         }
         let chosen = considered.iter().any(|one| one.selected);
@@ -317,7 +316,7 @@ impl Engine {
                 one.let_go = Some(LIMITED);
                 continue;
             }
-            let rule = Arc::clone(&one.rule);
+            let rule = &snapshot.at(one.index).rule;
             let dice = rule.exchange_dice(exchange);
             let acting = |(_, fault): &&(_, Box<dyn Fault>)| {
                 snapshot::acts_within(fault.as_ref(), exchange.level, live, dialect)
@@ -339,11 +338,13 @@ impl Engine {
         }
         decision.open = Some(Box::new(Open {
             engine: Arc::clone(&self.0),
+            snapshot: Guard::into_inner(snapshot),
             dependency: Arc::clone(&exchange.dependency),
             place,
             key: exchange.key,
             ordinal: exchange.ordinal,
             at,
+            unmatched,
             considered,
             effects,
             touched: chosen && touched,
@@ -357,7 +358,7 @@ impl Engine {
         let snapshot = self.0.snapshot.load();
         let entry = Entry { wanted: 100.0, selected: true, hit: true, ..Entry::default() };
         for armed in snapshot.armed_for(self.gate(dependency).0).filter(|armed| armed.refuses()) {
-            armed.rule.tally.lock().add(&entry);
+            armed.rule.books.add(&entry);
         }
     }
 
@@ -421,8 +422,7 @@ impl Engine {
 
     /// All rules with their tallies, in the file's order.
     pub fn tallies(&self) -> Vec<(Arc<str>, Tally)> {
-        let tally =
-            |loaded: &Arc<Loaded>| (Arc::clone(&loaded.rule.name), loaded.tally.lock().clone());
+        let tally = |loaded: &Arc<Loaded>| (Arc::clone(&loaded.rule.name), loaded.books.tally());
         self.0.rules.load().iter().map(tally).collect()
     }
 }

@@ -1,22 +1,60 @@
 //! Does a fault's `where` describe an exchange?
 
-use globset::GlobMatcher;
 use http::{HeaderMap, HeaderName};
 
+use super::pattern::Pattern;
 use crate::exchange::{Exchange, Operation};
 
 /// What `where:` asks of an exchange; all parts that are set must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     /// A glob over the path (`*` crosses slashes).
-    pub path: Option<GlobMatcher>,
+    pub path: Option<Pattern>,
     pub method: Option<http::Method>,
     /// Header name and a glob over its value.
-    pub headers: Vec<(HeaderName, GlobMatcher)>,
-    pub model: Option<GlobMatcher>,
+    pub headers: Vec<(HeaderName, Pattern)>,
+    pub model: Option<Pattern>,
     pub stream: Option<bool>,
     pub operation: Option<Operation>,
-    pub user: Option<GlobMatcher>,
+    pub user: Option<Pattern>,
+}
+
+/// A part of `where`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Path,
+    Method,
+    Header,
+    Operation,
+    Stream,
+    Model,
+    User,
+}
+
+impl Part {
+    /// All, in the order in which they are asked.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Path,
+        Self::Method,
+        Self::Header,
+        Self::Operation,
+        Self::Stream,
+        Self::Model,
+        Self::User,
+    ];
+
+    /// Its key in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::Header => "header",
+            Self::Operation => "operation",
+            Self::Stream => "stream",
+            Self::Model => "model",
+            Self::User => "user",
+        }
+    }
 }
 
 impl Selector {
@@ -37,26 +75,27 @@ impl Selector {
         self.mismatch(exchange).is_none()
     }
 
-    /// The first part that does not hold, by its key in the file.
-    pub fn mismatch(&self, exchange: &Exchange) -> Option<&'static str> {
+    /// The first part that does not hold.
+    #[inline]
+    pub(super) fn mismatch(&self, exchange: &Exchange) -> Option<Part> {
         let facts = &exchange.facts;
-        let fits = |glob: &Option<GlobMatcher>, text: Option<&str>| {
+        let fits = |glob: &Option<Pattern>, text: Option<&str>| {
             glob.as_ref().is_none_or(|glob| text.is_some_and(|text| glob.is_match(text)))
         };
-        if !fits(&self.path, Some(exchange.uri.path())) {
-            Some("path")
+        if self.path.as_ref().is_some_and(|path| !path.is_match(exchange.uri.path())) {
+            Some(Part::Path)
         } else if self.method.as_ref().is_some_and(|method| *method != exchange.method) {
-            Some("method")
+            Some(Part::Method)
         } else if !self.headers.iter().all(|wanted| has_header(&exchange.headers, wanted)) {
-            Some("header")
+            Some(Part::Header)
         } else if self.operation.is_some_and(|operation| operation != facts.operation) {
-            Some("operation")
+            Some(Part::Operation)
         } else if self.stream.is_some_and(|stream| stream != facts.stream) {
-            Some("stream")
+            Some(Part::Stream)
         } else if !fits(&self.model, facts.model.as_deref()) {
-            Some("model")
+            Some(Part::Model)
         } else if !fits(&self.user, exchange.user.as_deref()) {
-            Some("user")
+            Some(Part::User)
         } else {
             None
         }
@@ -64,7 +103,7 @@ impl Selector {
 }
 
 /// Whether any value of the header fits the glob.
-fn has_header(headers: &HeaderMap, (name, glob): &(HeaderName, GlobMatcher)) -> bool {
+fn has_header(headers: &HeaderMap, (name, glob): &(HeaderName, Pattern)) -> bool {
     let mut values = headers.get_all(name).iter();
     values.any(|value| glob.is_match(&*String::from_utf8_lossy(value.as_bytes())))
 }
@@ -77,8 +116,8 @@ mod tests {
     use super::*;
     use crate::engine::tests::exchange;
 
-    fn glob(text: &str) -> Option<GlobMatcher> {
-        Some(Glob::new(text).unwrap().compile_matcher())
+    fn glob(text: &str) -> Option<Pattern> {
+        Some(Glob::new(text).unwrap().compile_matcher().into())
     }
 
     #[test]
@@ -109,7 +148,7 @@ mod tests {
         for (part, selector) in parts {
             assert!(!selector.is_empty(), "{part} is a part");
             assert_eq!(selector.mismatch(&fits), None, "{part} must fit");
-            assert_eq!(selector.mismatch(&other), Some(part));
+            assert_eq!(selector.mismatch(&other).map(Part::name), Some(part));
         }
         assert!(none().is_empty() && none().matches(&other));
     }
@@ -119,7 +158,7 @@ mod tests {
         let mut asked = exchange(1);
         asked.uri = Uri::from_static("/v1/chat/completions/extra");
         let selector = Selector { path: glob("/v1/chat/completions"), ..Selector::default() };
-        assert_eq!(selector.mismatch(&asked), Some("path"));
+        assert_eq!(selector.mismatch(&asked), Some(Part::Path));
         let selector = Selector { path: glob("*/completions*"), ..Selector::default() };
         assert!(selector.matches(&asked));
     }

@@ -3,21 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::decision::Considered;
+use super::selector::Part;
 use super::{Arming, Demand, Loaded};
 use crate::dialect::Dialect;
-use crate::exchange::Level;
+use crate::exchange::{Exchange, Level};
 use crate::fault::{Fault, Within};
 use crate::units::Ramp;
+
+const LEVELS: usize = Level::ALL.len();
 
 /// The armed state at one time.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     /// In the file's order.
     armed: Vec<Armed>,
-    /// For each dependency, what is armed for it (places in `armed`), and what that demands.
+    /// For each dependency, what is armed for it (indices in `armed`), and what that demands.
     lanes: Vec<(Demand, Vec<usize>)>,
     /// For each dependency, how often what is armed for it has changed.
     versions: Vec<u64>,
+}
+
+/// An exchange as armed faults see it.
+pub(super) struct Judged {
+    /// By their index, those that it is not for, and why.
+    pub(super) unmatched: Vec<(usize, Part)>,
+    /// All others.
+    pub(super) considered: Vec<Considered>,
 }
 
 /// A fault and how it is armed.
@@ -27,6 +39,8 @@ pub(super) struct Armed {
     place: usize,
     pub(super) rule: Arc<Loaded>,
     pub(super) arming: Arming,
+    /// By level, whether any of its effects acts there.
+    levels: [bool; LEVELS],
 }
 
 impl Snapshot {
@@ -41,9 +55,7 @@ impl Snapshot {
             .iter()
             .zip(armings)
             .enumerate()
-            .filter_map(|(place, (rule, arming))| {
-                Some(Armed { place, rule: Arc::clone(rule), arming: arming? })
-            })
+            .filter_map(|(place, (rule, arming))| Some(Armed::new(place, rule, arming?)))
             .collect();
         let lane = |dependency: &Arc<str>| {
             let targets = |armed: &Armed| armed.rule.rule.targets.contains(dependency);
@@ -86,8 +98,47 @@ impl Snapshot {
     }
 
     pub(super) fn armed_for(&self, dependency: usize) -> impl Iterator<Item = &Armed> {
-        let places = self.lanes.get(dependency).map_or(&[][..], |(_, places)| places);
-        places.iter().map(|at| &self.armed[*at])
+        self.lane(dependency).iter().map(|index| &self.armed[*index])
+    }
+
+    fn lane(&self, dependency: usize) -> &[usize] {
+        self.lanes.get(dependency).map_or(&[], |(_, lane)| lane)
+    }
+
+    /// Judges an exchange by all that is armed for its dependency.
+    pub(super) fn judge(
+        &self,
+        dependency: usize,
+        at: Duration,
+        exchange: &Exchange,
+        live: bool,
+        dialect: &dyn Dialect,
+    ) -> Judged {
+        let lane = self.lane(dependency);
+        let mut unmatched = Vec::with_capacity(lane.len());
+        let mut considered = Vec::new();
+        let has_session = dialect.has_session();
+        for &index in lane {
+            let armed = &self.armed[index];
+            let acts = match has_session {
+                true => armed.acts_within(exchange.level, live, dialect),
+                false => armed.acts_on(exchange.level),
+            };
+            if !acts || armed.is_over(at) {
+                continue;
+            }
+            match armed.rule.rule.selector.mismatch(exchange) {
+                Some(part) => unmatched.push((index, part)),
+                None => considered.push(armed.consider(index, at, exchange)),
+            }
+        }
+        Judged { unmatched, considered }
+    }
+
+    /// What is armed, by its index.
+    #[inline]
+    pub(super) fn at(&self, index: usize) -> &Armed {
+        &self.armed[index]
     }
 
     /// How each of `rules` rules is armed.
@@ -117,12 +168,21 @@ impl Snapshot {
 }
 
 impl Armed {
+    fn new(place: usize, rule: &Arc<Loaded>, arming: Arming) -> Self {
+        let effects = &rule.rule.effects;
+        let acts = |level| effects.iter().any(|(_, fault)| fault.acts_on(level));
+        let levels = Level::ALL.map(acts);
+        Self { place, rule: Arc::clone(rule), arming, levels }
+    }
+
     /// Whether any of its effects acts on exchanges of this level.
+    #[inline]
     pub(super) fn acts_on(&self, level: Level) -> bool {
-        self.rule.rule.effects.iter().any(|(_, fault)| fault.acts_on(level))
+        self.levels[level as usize]
     }
 
     /// The same, where it also counts what the connection carries.
+    #[inline]
     pub(super) fn acts_within(&self, level: Level, live: bool, dialect: &dyn Dialect) -> bool {
         let mut effects = self.rule.rule.effects.iter();
         effects.any(|(_, fault)| acts_within(fault.as_ref(), level, live, dialect))
@@ -133,6 +193,7 @@ impl Armed {
     }
 
     /// The percent of matching exchanges to act on at this time.
+    #[inline]
     pub(super) fn percent_at(&self, at: Duration) -> f64 {
         let Arming { from, until, .. } = self.arming;
         let length = until.map_or(Duration::ZERO, |until| until.saturating_sub(from));
@@ -145,6 +206,7 @@ impl Armed {
     }
 
     /// Whether its time is up, even if nobody has disarmed it yet.
+    #[inline]
     pub(super) fn is_over(&self, at: Duration) -> bool {
         self.arming.until.is_some_and(|until| until <= at)
     }

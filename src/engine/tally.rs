@@ -1,8 +1,12 @@
 //! What became of a fault over a run.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use super::selector::Part;
 
 /// What became of one fault over a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -32,11 +36,9 @@ pub struct Tally {
     pub percent_wanted: Option<f64>,
 }
 
-/// One exchange, as one fault's books have it.
+/// One exchange that matched, as one fault's books have it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
-    /// The part of `where` that did not hold.
-    pub(super) mismatch: Option<&'static str>,
     /// The percent asked for at that time.
     pub(super) wanted: f64,
     pub(super) selected: bool,
@@ -64,14 +66,46 @@ impl std::fmt::Display for Missed {
     }
 }
 
-impl Tally {
-    /// Writes an exchange into the books.
-    pub(super) fn add(&mut self, entry: &Entry) {
-        self.armed += 1;
-        if let Some(part) = entry.mismatch {
-            count(&mut self.unmatched, part);
-            return;
+/// A tally as it is kept while exchanges come.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// All but what follows.
+    tally: Mutex<Tally>,
+    /// By the place of the part. It is counted for each armed fault that an exchange is not for, so
+    /// it takes no lock.
+    unmatched: [AtomicU64; Part::ALL.len()],
+}
+
+impl Books {
+    /// Writes an exchange that matched into the books.
+    pub(super) fn add(&self, entry: &Entry) {
+        self.tally.lock().add(entry);
+    }
+
+    /// Counts an exchange of which this part did not hold.
+    #[inline]
+    pub(super) fn pass_by(&self, part: Part) {
+        self.unmatched[part as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What they say.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = self.tally.lock().clone();
+        for (part, count) in Part::ALL.into_iter().zip(&self.unmatched) {
+            let count = count.load(Ordering::Relaxed);
+            if count > 0 {
+                tally.unmatched.insert(part.name().to_owned(), count);
+                tally.armed += count;
+            }
         }
+        tally
+    }
+}
+
+impl Tally {
+    /// Writes an exchange that matched into the books.
+    fn add(&mut self, entry: &Entry) {
+        self.armed += 1;
         let before = self.percent_wanted.unwrap_or(0.0);
         self.matched += 1;
         self.percent_wanted = Some(before + (entry.wanted - before) / self.matched as f64);

@@ -238,7 +238,7 @@ fn sticky_needs_the_identity() {
 
 #[test]
 fn the_funnel_narrows() {
-    let model = Some(Glob::new("gpt-*").unwrap().compile_matcher());
+    let model = Some(Glob::new("gpt-*").unwrap().compile_matcher().into());
     let selector = Selector { model, ..Selector::default() };
     let faults = vec![
         Rule { selector, ..percent("some", 50.0, 50.0) },

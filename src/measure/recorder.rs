@@ -43,6 +43,12 @@ impl Recorder {
         }
     }
 
+    /// Whether anybody is told at all.
+    #[inline]
+    pub fn is_heard(&self) -> bool {
+        self.sender.is_some()
+    }
+
     /// How many observations were dropped so far.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

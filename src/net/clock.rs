@@ -22,7 +22,9 @@ pub trait Clock: Debug + Send + Sync {
 
     /// Holds something back for this long from now: like `sleep`, but for delays whose length
     /// matters. When it is the only one, it may take CPU time to be on time.
-    fn hold(&self, time: Duration) -> Sleep {
+    /// Behind a long wait, `meanwhile` is called a little before the end, when there is time for it.
+    fn hold(&self, time: Duration, meanwhile: Option<fn()>) -> Sleep {
+        let _ = meanwhile;
         self.sleep(time)
     }
 
@@ -64,9 +66,9 @@ impl Clock for RealClock {
         }
     }
 
-    fn hold(&self, time: Duration) -> Sleep {
+    fn hold(&self, time: Duration, meanwhile: Option<fn()>) -> Sleep {
         match self.origin.checked_add(self.now().saturating_add(time)) {
-            Some(instant) => Box::pin(SleepUntil::exactly(instant)),
+            Some(instant) => Box::pin(SleepUntil::exactly(instant, meanwhile)),
             None => Box::pin(std::future::pending()),
         }
     }

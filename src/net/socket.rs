@@ -3,12 +3,14 @@
 
 mod inbound;
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +34,8 @@ const KEEP: u8 = 16;
 #[derive(Debug)]
 pub struct Wire<S> {
     bits: Bits,
+    /// Answers of ours that have ended.
+    answered: AtomicU64,
     slots: Mutex<Slots<S>>,
 }
 
@@ -47,12 +51,21 @@ struct Slots<S> {
     flushed: Option<Waker>,
     stream: Option<S>,
     refusal: Option<Refusal>,
+    /// A request that hyper has not seen, with all that came behind it.
+    left: Option<Bytes>,
 }
 
 impl<S> Default for Wire<S> {
     fn default() -> Self {
-        let slots = Slots { head: None, patch: None, flushed: None, stream: None, refusal: None };
-        Self { bits: Bits::default(), slots: Mutex::new(slots) }
+        let slots = Slots {
+            head: None,
+            patch: None,
+            flushed: None,
+            stream: None,
+            refusal: None,
+            left: None,
+        };
+        Self { bits: Bits::default(), answered: AtomicU64::new(0), slots: Mutex::new(slots) }
     }
 }
 
@@ -115,6 +128,16 @@ impl<S> Wire<S> {
         self.slots.lock().stream.take()
     }
 
+    /// Says that an answer has ended, as far as hyper is to be told of it.
+    pub fn answer_ended(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the socket left with: the request that it kept from hyper, and what came behind it.
+    pub fn take_left(&self) -> Option<Bytes> {
+        self.slots.lock().left.take()
+    }
+
     pub(super) fn bits(&self) -> &Bits {
         &self.bits
     }
@@ -163,6 +186,32 @@ pub struct Socket<S> {
     /// A head on its way out, and how much of it is written.
     outbox: Vec<u8>,
     written: usize,
+    leaving: Leaving,
+}
+
+/// When a socket leaves hyper: at the start of a request, behind the answers to all before it.
+#[derive(Default)]
+struct Leaving {
+    /// Asked at the start of each request but the first; None never leaves.
+    wanted: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// Requests that hyper was shown.
+    shown: u64,
+    /// Answers that have gone to the kernel.
+    sent: u64,
+    has_left: bool,
+}
+
+impl Leaving {
+    fn is_due(&self) -> bool {
+        let between = self.shown > 0 && self.shown == self.sent;
+        between && self.wanted.as_ref().is_some_and(|wanted| wanted())
+    }
+}
+
+impl fmt::Debug for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaving").field("has_left", &self.has_left).finish_non_exhaustive()
+    }
 }
 
 impl<S> Socket<S> {
@@ -171,6 +220,13 @@ impl<S> Socket<S> {
         let (socket, wire) = Self::new(stream, Arc::default(), Reading::RequestHead);
         wire.keep_stream();
         (socket, wire)
+    }
+
+    /// Leaves hyper when this says so at the start of a request, as if the app had gone. The wire
+    /// then has the stream and the request. The first request, which is why hyper was called, and
+    /// whatever comes before the answers to all others have been sent, is hyper's in any case.
+    pub fn leave_when(&mut self, wanted: impl Fn() -> bool + Send + Sync + 'static) {
+        self.leaving.wanted = Some(Box::new(wanted));
     }
 
     /// A socket to an upstream; its wire was made before it.
@@ -189,6 +245,7 @@ impl<S> Socket<S> {
             slow: None,
             outbox: Vec::new(),
             written: 0,
+            leaving: Leaving::default(),
         };
         (socket, wire)
     }
@@ -317,6 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             ready!(this.poll_outbox(cx))?;
         }
         ready!(this.stream().poll_flush(cx))?;
+        this.leaving.sent = this.wire.answered.load(Ordering::Relaxed);
         if this.wire.has(DIRTY) {
             this.wire.clear(DIRTY);
             if let Some(waker) = this.wire.slots.lock().flushed.take() {
@@ -328,6 +386,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.leaving.has_left {
+            return Poll::Ready(Ok(()));
+        }
         ready!(this.poll_outbox(cx))?;
         this.stream().poll_shutdown(cx)
     }

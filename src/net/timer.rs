@@ -14,32 +14,78 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// An exact alarm rings this much before its time when no other waits, and the task that it wakes
-/// waits out the rest: it takes about as long until a sleeping machine runs it. With others waiting
-/// the machine does not sleep, and would have no time to spare.
+/// An exact alarm rings this much before its time when no other exact one waits, and the task that
+/// it wakes waits out the rest: it takes about as long until a sleeping machine runs it. With others
+/// waiting the machine does not sleep, and would have no time to spare.
 const LEAD: Duration = Duration::from_micros(300);
+
+/// The same for a sleep of [`LONG`] and more, behind which caches have been lost too.
+const LONG_LEAD: Duration = Duration::from_micros(600);
+const LONG: Duration = Duration::from_millis(10);
+
+/// What is done meanwhile may take this long.
+const MEANWHILE: Duration = Duration::from_micros(250);
 
 /// Dropped alarms are swept out once this many have gathered and they are half of all.
 const SWEEP_FROM: usize = 256;
 
 struct Timer {
-    alarms: Mutex<BinaryHeap<Reverse<Alarm>>>,
+    alarms: Mutex<Alarms>,
     changed: Condvar,
     /// Alarms in the heap whose sleep was dropped.
     dropped: AtomicUsize,
 }
 
+/// Those that wait, the next one first.
+#[derive(Default)]
+struct Alarms {
+    heap: BinaryHeap<Reverse<Alarm>>,
+    /// So many of them are exact.
+    exact: usize,
+}
+
 struct Alarm {
     at: Instant,
-    exact: bool,
+    /// How much before its time it rings when it is the only one that asks for it; nothing for one
+    /// that is not exact.
+    lead: Duration,
     bell: Arc<Bell>,
 }
 
+impl Alarms {
+    fn push(&mut self, alarm: Alarm) {
+        self.exact += usize::from(alarm.is_exact());
+        self.heap.push(Reverse(alarm));
+    }
+
+    /// When the next one rings.
+    fn next(&self) -> Option<Instant> {
+        let Reverse(next) = self.heap.peek()?;
+        Some(next.rings(self.exact == 1))
+    }
+
+    fn pop(&mut self) -> Option<Alarm> {
+        let Reverse(alarm) = self.heap.pop()?;
+        self.exact -= usize::from(alarm.is_exact());
+        Some(alarm)
+    }
+
+    /// Drops those that nobody waits for.
+    fn sweep(&mut self) {
+        self.heap.retain(|Reverse(alarm)| matches!(*alarm.bell.0.lock(), Ring::Waiting(_)));
+        self.exact = self.heap.iter().filter(|Reverse(alarm)| alarm.is_exact()).count();
+    }
+}
+
 impl Alarm {
-    /// When it rings; `alone` says that no other waits.
+    fn is_exact(&self) -> bool {
+        !self.lead.is_zero()
+    }
+
+    /// When it rings; `alone` says that no other exact one waits.
     fn rings(&self, alone: bool) -> Instant {
-        match self.exact && alone {
-            true => self.at.checked_sub(LEAD).unwrap_or(self.at),
+        match alone {
+            true => self.at.checked_sub(self.lead).unwrap_or(self.at),
             false => self.at,
         }
     }
@@ -78,18 +124,19 @@ impl Timer {
         timer
     }
 
-    fn add(&self, at: Instant, exact: bool, waker: &Waker) -> Arc<Bell> {
+    fn add(&self, at: Instant, lead: Duration, waker: &Waker) -> Arc<Bell> {
         let bell = Arc::new(Bell(Mutex::new(Ring::Waiting(waker.clone()))));
         let mut alarms = self.alarms.lock();
         let dropped = self.dropped.load(Ordering::Relaxed);
-        if dropped > SWEEP_FROM && dropped > alarms.len() / 2 {
-            alarms.retain(|Reverse(alarm)| matches!(*alarm.bell.0.lock(), Ring::Waiting(_)));
+        if dropped > SWEEP_FROM && dropped > alarms.heap.len() / 2 {
+            alarms.sweep();
             self.dropped.store(0, Ordering::Relaxed);
         }
-        let first = alarms.peek().is_none_or(|Reverse(next)| at < next.at);
-        alarms.push(Reverse(Alarm { at, exact, bell: Arc::clone(&bell) }));
+        let before = alarms.next();
+        alarms.push(Alarm { at, lead, bell: Arc::clone(&bell) });
+        let sooner = before.is_none_or(|before| alarms.next() < Some(before));
         drop(alarms);
-        if first {
+        if sooner {
             self.changed.notify_one();
         }
         bell
@@ -100,18 +147,14 @@ impl Timer {
         let mut alarms = self.alarms.lock();
         loop {
             let now = Instant::now();
-            let alone = alarms.len() == 1;
-            while let Some(Reverse(next)) = alarms.peek()
-                && next.rings(alone) <= now
-            {
-                due.extend(alarms.pop().map(|Reverse(alarm)| alarm.bell));
+            while alarms.next().is_some_and(|rings| rings <= now) {
+                due.extend(alarms.pop().map(|alarm| alarm.bell));
             }
             if !due.is_empty() {
                 drop(alarms);
                 due.drain(..).for_each(|bell| bell.ring());
                 alarms = self.alarms.lock();
-            } else if let Some(Reverse(next)) = alarms.peek() {
-                let rings = next.rings(alone);
+            } else if let Some(rings) = alarms.next() {
                 self.changed.wait_until(&mut alarms, rings);
             } else {
                 self.changed.wait(&mut alarms);
@@ -153,18 +196,25 @@ impl Ord for Alarm {
 /// A sleep until an instant; dropping it cancels it.
 pub(super) struct SleepUntil {
     at: Instant,
-    exact: bool,
+    lead: Duration,
+    meanwhile: Option<fn()>,
     bell: Option<Arc<Bell>>,
 }
 
 impl SleepUntil {
     pub(super) fn new(at: Instant) -> Self {
-        Self { at, exact: false, bell: None }
+        Self { at, lead: Duration::ZERO, meanwhile: None, bell: None }
     }
 
-    /// One that takes up to [`LEAD`] of CPU time to be on time, when it is the only one.
-    pub(super) fn exactly(at: Instant) -> Self {
-        Self { at, exact: true, bell: None }
+    /// One that takes up to [`LONG_LEAD`] of CPU time to be on time, when it is the only one of its
+    /// kind. Behind a long wait, `meanwhile` is done in that time.
+    pub(super) fn exactly(at: Instant, meanwhile: Option<fn()>) -> Self {
+        let long = at.saturating_duration_since(Instant::now());
+        let (lead, meanwhile) = match long >= LONG {
+            true => (LONG_LEAD, meanwhile),
+            false => (LEAD.min(long / 4), None),
+        };
+        Self { at, lead, meanwhile, bell: None }
     }
 }
 
@@ -176,21 +226,22 @@ impl Future for SleepUntil {
             if Instant::now() >= self.at {
                 return Poll::Ready(());
             }
-            self.bell = Some(Timer::shared().add(self.at, self.exact, cx.waker()));
+            self.bell = Some(Timer::shared().add(self.at, self.lead, cx.waker()));
             return Poll::Pending;
         };
-        match &mut *bell.0.lock() {
-            Ring::Waiting(waker) => {
-                waker.clone_from(cx.waker());
-                Poll::Pending
-            }
-            Ring::Rung | Ring::Dropped => {
-                while Instant::now() < self.at {
-                    std::hint::spin_loop();
-                }
-                Poll::Ready(())
-            }
+        if let Ring::Waiting(waker) = &mut *bell.0.lock() {
+            waker.clone_from(cx.waker());
+            return Poll::Pending;
         }
+        if let Some(meanwhile) = self.meanwhile.take()
+            && Instant::now() + MEANWHILE <= self.at
+        {
+            meanwhile();
+        }
+        while Instant::now() < self.at {
+            std::hint::spin_loop();
+        }
+        Poll::Ready(())
     }
 }
 
@@ -234,7 +285,7 @@ mod tests {
     async fn exact_sleeps_are_never_early() {
         for micros in [50, 200, 400, 3_000, 20_000] {
             let at = Instant::now() + Duration::from_micros(micros);
-            SleepUntil::exactly(at).await;
+            SleepUntil::exactly(at, None).await;
             let late = Instant::now().checked_duration_since(at).expect("woken early");
             assert!(late < Duration::from_secs(2), "late by {late:?}");
         }
@@ -243,9 +294,35 @@ mod tests {
     #[test]
     fn only_an_exact_alarm_that_is_alone_rings_before_its_time() {
         let at = Instant::now() + Duration::from_secs(1);
-        let alarm = |exact| Alarm { at, exact, bell: Arc::default() };
-        assert_eq!(alarm(true).rings(true), at - LEAD);
-        assert_eq!((alarm(true).rings(false), alarm(false).rings(true)), (at, at));
+        let alarm = |lead| Alarm { at, lead, bell: Arc::default() };
+        let mut alarms = Alarms::default();
+        alarms.push(alarm(Duration::ZERO));
+        assert_eq!(alarms.next(), Some(at));
+        alarms.pop();
+        alarms.push(alarm(LEAD));
+        assert_eq!(alarms.next(), Some(at - LEAD));
+        alarms.push(Alarm { at: at + LEAD, ..alarm(Duration::ZERO) });
+        assert_eq!(alarms.next(), Some(at - LEAD), "others may be late");
+        alarms.push(alarm(LEAD));
+        assert_eq!(alarms.next(), Some(at));
+        alarms.pop();
+        assert_eq!(alarms.next(), Some(at - LEAD));
+        alarms.sweep();
+        assert_eq!((alarms.next(), alarms.exact), (None, 0), "nobody waits");
+    }
+
+    #[tokio::test]
+    async fn only_a_long_exact_sleep_has_time_for_something_meanwhile() {
+        static DONE: AtomicUsize = AtomicUsize::new(0);
+        let done: Option<fn()> = Some(|| {
+            DONE.fetch_add(1, Ordering::Relaxed);
+        });
+        let in_ms = |time| Instant::now() + Duration::from_millis(time);
+        assert!(SleepUntil::exactly(in_ms(9), done).meanwhile.is_none());
+        let long = SleepUntil::exactly(in_ms(60), done);
+        assert_eq!((long.lead, long.meanwhile.is_some()), (LONG_LEAD, true));
+        long.await;
+        assert!(DONE.load(Ordering::Relaxed) <= 1, "not while others wait");
     }
 
     #[tokio::test]
@@ -255,7 +332,7 @@ mod tests {
             let mut sleep = Box::pin(SleepUntil::new(far));
             assert!(futures_poll(sleep.as_mut()).is_pending());
         }
-        let left = Timer::shared().alarms.lock().len();
+        let left = Timer::shared().alarms.lock().heap.len();
         assert!(left < 3 * SWEEP_FROM, "{left} alarms are left");
     }
 

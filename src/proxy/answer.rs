@@ -2,6 +2,7 @@
 //! faults.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use crate::dialect::grpc;
 use crate::exchange::Event;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
-use crate::net;
 use crate::net::pool::Answering;
+use crate::net::{self, Stream, Wire};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -108,6 +109,45 @@ impl Connection {
             ready!(self.line.wire.poll_flushed(cx));
         }
         Poll::Ready(self.kill(ending))
+    }
+}
+
+/// A body that hyper sends to the app; the connection's wire is told when it is over.
+#[derive(Debug)]
+pub(super) struct Sending {
+    body: AnswerBody,
+    wire: Arc<Wire<Stream>>,
+}
+
+impl Sending {
+    pub(super) fn new(body: AnswerBody, wire: Arc<Wire<Stream>>) -> Self {
+        Self { body, wire }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.wire.answer_ended();
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = Killed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::answer::Sending;
 use super::request::{Incoming, RequestBody};
 use super::route::{Host, Route};
 use super::{forward, http2, reverse};
@@ -77,6 +78,13 @@ impl fmt::Debug for Latest {
 }
 
 impl Dependency {
+    /// Whether its exchanges may take the short way: nothing is armed for it, and nothing has taken
+    /// its place.
+    pub(super) fn is_untouched(&self) -> bool {
+        let demand = self.engine.demand_at(self.gate);
+        !demand.any && !demand.refuse && self.successor().is_none()
+    }
+
     /// What has taken its place, if anything has.
     pub(super) fn successor(&self) -> Option<Arc<Self>> {
         let latest = self.latest.0.load();
@@ -196,9 +204,18 @@ impl Line {
     }
 }
 
-/// Serves HTTP/1.1 on a connection until it ends.
-pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: CancellationToken) {
-    let (socket, wire) = Socket::server(stream);
+/// Serves HTTP/1.1 on a connection until it ends, or gives it back at the start of a request: with
+/// `lent`, as soon as that one's exchanges are untouched again.
+pub(super) async fn serve(
+    stream: Stream,
+    route: Arc<Route>,
+    drain: CancellationToken,
+    lent: Option<Arc<Dependency>>,
+) -> Option<Stream> {
+    let (mut socket, wire) = Socket::server(stream);
+    if let Some(dependency) = lent {
+        socket.leave_when(move || dependency.is_untouched());
+    }
     let line = Arc::new(Line { wire, ..Line::default() });
     let exchanges = Arc::clone(&line);
     // Most connections are for one dependency.
@@ -218,18 +235,18 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
         };
         let line = Arc::clone(&exchanges);
         async move {
-            if let Some(refusal) = refusal {
-                return Ok(reverse::refused(&line, reverse::malformed(refusal)));
-            }
-            if let Some(visit) = visit {
-                return Box::pin(forward::connect(visit, line, request)).await;
-            }
-            match connection {
-                Ok(connection) => {
-                    reverse::exchange(connection, request.map(Incoming::Http1), head).await
+            let answer = match (refusal, visit, connection) {
+                (Some(refusal), ..) => reverse::refused(&line, reverse::malformed(refusal)),
+                (_, Some(visit), _) => {
+                    Box::pin(forward::connect(visit, Arc::clone(&line), request)).await?
                 }
-                Err(unknown) => Ok(reverse::refused(&line, unknown)),
-            }
+                (.., Ok(connection)) => {
+                    reverse::exchange(connection, request.map(Incoming::Http1), head).await?
+                }
+                (.., Err(unknown)) => reverse::refused(&line, unknown),
+            };
+            let sending = |body| Sending::new(body, Arc::clone(&line.wire));
+            Ok::<_, Killed>(answer.map(sending))
         }
     });
     let served = http1::Builder::new()
@@ -254,11 +271,13 @@ pub(super) async fn serve(stream: Stream, route: Arc<Route>, drain: Cancellation
     }
     let fate = line.fate();
     let stream = if fate == Fate::HandedOver { None } else { line.wire.take_stream() };
-    match (stream, fate) {
-        (Some(stream), Fate::Reset) => stream.reset().await,
-        (Some(stream), _) if !drain.is_cancelled() => stream.close().await,
+    match (stream, fate, line.wire.take_left()) {
+        (Some(stream), Fate::Reset, _) => stream.reset().await,
+        (Some(stream), _, Some(left)) => return Some(stream.rewound(left)),
+        (Some(stream), ..) if !drain.is_cancelled() => stream.close().await,
         _ => {}
     }
+    None
 }
 
 impl fmt::Display for Dependency {

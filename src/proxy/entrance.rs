@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use super::connection::{self, Dependency};
 use super::forward::{self, Forward};
 use super::http2;
-use super::relay;
+use super::relay::{self, Why};
 use super::route::Route;
 use super::secure::{self, Secure};
 use super::tcp;
@@ -103,14 +103,16 @@ pub(super) async fn http(stream: Stream, route: Arc<Route>) {
     if http2 {
         return Box::pin(http2::serve(stream, route, drain)).await;
     }
-    let rest = match route.fixed() {
-        Some(dependency) if dependency.pool.speaks_http1() => {
-            relay::serve(stream, dependency).await
-        }
-        _ => Some(stream),
+    let short = route.fixed().filter(|dependency| dependency.pool.speaks_http1());
+    let Some(dependency) = short else {
+        Box::pin(connection::serve(stream, route, drain, None)).await;
+        return;
     };
-    if let Some(stream) = rest {
-        Box::pin(connection::serve(stream, route, drain)).await;
+    let mut next = Some(stream);
+    while let Some(stream) = next {
+        let Some((stream, why)) = relay::serve(stream, dependency).await else { return };
+        let lent = (why == Why::Touched).then(|| Arc::clone(dependency));
+        next = Box::pin(connection::serve(stream, Arc::clone(&route), drain.clone(), lent)).await;
     }
 }
 

@@ -19,6 +19,7 @@ mod place;
 mod pump;
 #[cfg(test)]
 mod pump_tests;
+mod rehearsal;
 mod relay;
 mod request;
 mod reverse;

@@ -17,6 +17,7 @@ use super::answer::AnswerBody;
 use super::call::Books;
 use super::connection::{Connection, Killed};
 use super::headers;
+use super::rehearsal::rehearse;
 use super::request::RequestBody;
 use super::reverse::{self, Answered, Outcome, Passing, Sent};
 use crate::dialect::{self, grpc};
@@ -111,7 +112,7 @@ async fn ask_about_request(connection: &Connection, passing: &mut Passing) -> As
 async fn hold_request(connection: &Connection, passing: &mut Passing, time: Duration) {
     // Before the clock runs: what it measures is never shorter than the wait.
     passing.books.hold();
-    let mut sleep = connection.dependency.clock.hold(time);
+    let mut sleep = connection.dependency.clock.hold(time, Some(rehearse));
     let mut peeked = false;
     poll_fn(|cx| {
         if !peeked {
@@ -181,7 +182,7 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
 
 async fn hold(connection: &Connection, books: &mut Books, time: Duration) {
     books.hold();
-    connection.dependency.clock.hold(time).await;
+    connection.dependency.clock.hold(time, Some(rehearse)).await;
     books.release();
 }
 
@@ -312,7 +313,7 @@ impl Pump {
                 Some(Order::Wait(time)) => {
                     self.books.hold();
                     self.holding =
-                        Some(Holding(self.books.connection().dependency.clock.hold(time)));
+                        Some(Holding(self.books.connection().dependency.clock.hold(time, None)));
                 }
                 Some(Order::End(ending)) => self.end(ending),
                 // Too late for these: the head has gone out.

@@ -82,7 +82,7 @@ impl Bench {
         let (app, proxy) = duplex(64 << 10);
         let route = Arc::new(Route::Fixed(Arc::new(dependency)));
         let drain = route.drain().clone();
-        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), route, drain));
+        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), route, drain, None));
         let (app, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(app)).await.unwrap();
         tokio::spawn(connection);

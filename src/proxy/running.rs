@@ -21,7 +21,9 @@ use super::place::Place;
 use super::route::{Directory, Host};
 use super::served::{Served, Stand, connector_of, is_same, pool_of};
 use super::tcp::Raw;
-use super::{Error, Gateways, ListenTls, Listener, Options, Transparent, listen, transparent};
+use super::{
+    Error, Gateways, ListenTls, Listener, Options, Transparent, listen, rehearsal, transparent,
+};
 use crate::dialect::speaks_http;
 use crate::engine::Engine;
 use crate::measure::Recorder;
@@ -336,6 +338,7 @@ impl Running {
     /// Serves what was prepared from here on. Listeners that stay refuse nobody meanwhile; exchanges
     /// under way end as they began, the next one on each connection is the new.
     pub fn commit(&mut self, prepared: Prepared) {
+        rehearsal::begin(&self.site.clock);
         let Prepared { dependencies, behind, places } = prepared;
         self.behind = behind;
         let all: Vec<Arc<Dependency>> =

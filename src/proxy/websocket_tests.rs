@@ -127,7 +127,7 @@ impl Bench {
         let (app, proxy) = duplex(1 << 20);
         let route = Arc::new(Route::Fixed(Arc::new(dependency)));
         let drain = route.drain().clone();
-        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), route, drain));
+        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), route, drain, None));
         let mut app = Peer::new(app, Side::Upstream);
         app.write(ASK).await;
         let mut upstream = Peer::new(upstreams.recv().await.unwrap(), Side::App);

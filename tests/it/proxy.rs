@@ -5,6 +5,7 @@ mod ends;
 mod faults;
 mod forward;
 pub(crate) mod kit;
+mod lent;
 mod many;
 mod passing;
 mod refuse;

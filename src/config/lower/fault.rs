@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
 
 use super::{Lowering, Step, named, shared, way};
 use crate::config::diagnostic::Mistake;
 use crate::config::plan::Dependency;
 use crate::config::schema::{self, Named, Target, Where};
 use crate::engine::identify::Identify;
-use crate::engine::{Rule, Selector, Sticky};
+use crate::engine::{Pattern, Rule, Selector, Sticky};
 use crate::exchange::Operation;
 use crate::fault::EffectSpecs;
 use crate::units::Ramp;
@@ -169,9 +169,9 @@ impl Lowering<'_> {
         selector
     }
 
-    fn glob(&mut self, path: &[Step<'_>], text: &str) -> Option<GlobMatcher> {
+    fn glob(&mut self, path: &[Step<'_>], text: &str) -> Option<Pattern> {
         match GlobBuilder::new(text).literal_separator(false).build() {
-            Ok(glob) => Some(glob.compile_matcher()),
+            Ok(glob) => Some(glob.compile_matcher().into()),
             Err(error) => {
                 let text = format!("{} is no pattern: {}", self.quoted(path, text), error.kind());
                 let mistake = Mistake::at(self.place(path), text);

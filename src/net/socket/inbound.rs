@@ -30,6 +30,8 @@ pub(super) enum Reading {
     Unknown(bool),
     /// A request was refused; nothing more is read.
     Refused,
+    /// A request was kept from hyper, and everything behind it; hyper sees the end.
+    Left,
     /// An answer's head.
     AnswerHead,
     /// An answer's body, or nothing is expected.
@@ -51,6 +53,12 @@ impl<S> Socket<S> {
                     return Ok(0);
                 };
                 self.slow = None;
+                if self.leaving.is_due() {
+                    self.reading = Reading::Left;
+                    self.stash = [head.bytes(), &new[used..]].concat();
+                    return Ok(0);
+                }
+                self.leaving.shown += 1;
                 if let Err(refusal) = strict::check(head.bytes()) {
                     self.refuse(refusal);
                     return Ok(0);
@@ -108,7 +116,7 @@ impl<S> Socket<S> {
                 Ok(new.len())
             }
             Reading::Answer => Ok(new.len()),
-            Reading::Refused => Ok(0),
+            Reading::Refused | Reading::Left => Ok(0),
             Reading::AnswerHead => {
                 let mut from = 0;
                 while let Some((used, head)) = self.scanner.feed(&new[from..]) {
@@ -136,6 +144,12 @@ impl<S> Socket<S> {
         self.stash = Vec::new();
         self.scanner = Scanner::default();
         self.slow = None;
+    }
+
+    /// Hyper is shown the end of the stream; who called it gets what was read since.
+    fn leave(&mut self) {
+        self.leaving.has_left = true;
+        self.wire.slots.lock().left = Some(std::mem::take(&mut self.stash).into());
     }
 
     fn is_following(&mut self) -> bool {
@@ -181,8 +195,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
                 put(&mut this.ready, buf);
                 return Poll::Ready(Ok(()));
             }
-            if this.reading == Reading::Refused {
-                return Poll::Pending;
+            match this.reading {
+                Reading::Refused => return Poll::Pending,
+                Reading::Left => return Poll::Ready(Ok(())),
+                _ => {}
             }
             let following = this.is_following();
             let later = if this.stash.is_empty() {
@@ -207,6 +223,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
             // What was not taken yet stands behind what was put back.
             this.stash.extend_from_slice(&later);
             buf.set_filled(start + keep);
+            if this.reading == Reading::Left {
+                this.leave();
+                return Poll::Ready(Ok(()));
+            }
             if keep > 0 {
                 return Poll::Ready(Ok(()));
             }

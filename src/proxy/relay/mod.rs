@@ -40,13 +40,22 @@ struct Request {
 /// What comes next on a connection.
 enum Next {
     Gone,
-    HandOver,
+    HandOver(Why),
     Request(Request),
+}
+
+/// Why a connection is not for the relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Why {
+    /// For now: something is armed.
+    Touched,
+    /// Its app asks for what the relay does not do.
+    Unusual,
 }
 
 /// Serves a connection until it ends, or gives it back at the start of a request that is not for
 /// the relay.
-pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Option<Stream> {
+pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Option<(Stream, Why)> {
     let drain = dependency.drain.clone();
     let mut drained = pin!(drain.cancelled());
     let mut idle = pin!(sleep(IDLE));
@@ -70,7 +79,7 @@ pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Optio
             }
             if !relay.ahead.is_empty() {
                 let patience = patience.get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
-                return patience.as_mut().poll(cx).map(|()| Next::HandOver);
+                return patience.as_mut().poll(cx).map(|()| Next::HandOver(Why::Unusual));
             }
             // Its time is not begun anew with each request, so it may be up to twice as long.
             while idle.as_mut().poll(cx).is_ready() {
@@ -85,7 +94,9 @@ pub(super) async fn serve(stream: Stream, dependency: &Arc<Dependency>) -> Optio
         used = true;
         let after = match next {
             Next::Gone => return None,
-            Next::HandOver => return Some(relay.app.stream.rewound(relay.ahead.into())),
+            Next::HandOver(why) => {
+                return Some((relay.app.stream.rewound(relay.ahead.into()), why));
+            }
             Next::Request(request) => {
                 let mut exchange = Exchange::new(&mut relay, request);
                 poll_fn(|cx| exchange.poll(cx, &mut Scratch::default())).await
@@ -159,7 +170,8 @@ impl Relay {
             Err(unusual) => {
                 tracing::trace!(%unusual, "not for the relay");
                 self.ahead.extend_from_slice(bytes);
-                Some(Next::HandOver)
+                let touched = !self.connection.dependency.is_untouched();
+                Some(Next::HandOver(if touched { Why::Touched } else { Why::Unusual }))
             }
         }
     }
@@ -168,8 +180,7 @@ impl Relay {
         let Some(end) = http1::request_end(bytes, &mut self.searched)? else { return Ok(None) };
         self.searched = 0;
         let dependency = &self.connection.dependency;
-        let demand = dependency.engine.demand_at(dependency.gate);
-        if demand.any || demand.refuse || dependency.successor().is_some() {
+        if !dependency.is_untouched() {
             return Err(Unusual::Special);
         }
         let mut retry = None;
