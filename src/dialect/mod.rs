@@ -5,8 +5,10 @@
 
 mod anthropic;
 mod azure;
+mod bedrock;
 mod class;
 mod cohere;
+mod compatible;
 mod gemini;
 pub mod grpc;
 pub mod listing;
@@ -22,6 +24,7 @@ mod redis;
 mod request;
 mod session;
 mod shorten;
+mod so_far;
 mod store;
 mod tcp;
 mod words;
@@ -36,6 +39,7 @@ pub use self::class::inband_message;
 pub use self::listing::{Arrangement, Listing};
 pub use self::outline::{Outline, Reason, Slot, Spot};
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
+pub use self::so_far::SoFar;
 pub use self::tcp::OPAQUE;
 use crate::exchange::{Event, Facts, Operation};
 
@@ -150,6 +154,20 @@ pub trait Dialect: Debug + Send + Sync {
     fn inband_failure(&self, failure: &Failure<'_>) -> Option<Event> {
         let class = failure.class.unwrap_or_default();
         self.inband_error(failure.message.unwrap_or_else(|| inband_message(class)))
+    }
+
+    /// The events that end a stream for a reason, as it has run so far: for formats in which the end
+    /// repeats what came before, or counts on.
+    fn ending(&self, operation: Operation, so_far: &SoFar, reason: &str) -> Vec<Event> {
+        let finish = Finish { reason, tokens: so_far.tokens };
+        let last = so_far.last.as_ref();
+        last.map_or_else(Vec::new, |last| self.finish_events(operation, last, &finish))
+    }
+
+    /// The events by which this provider reports a failure inside a stream, as it has run so far;
+    /// none where it reports none.
+    fn failing(&self, failure: &Failure<'_>, _so_far: &SoFar) -> Vec<Event> {
+        self.inband_failure(failure).into_iter().collect()
     }
 
     /// The message by which it reports one on a WebSocket.
@@ -309,20 +327,26 @@ pub const KINDS: &[&str] = &[
     "anthropic",
     "anthropic-vertex",
     "azure-openai",
+    "bedrock",
     "cohere",
     "gemini",
     "grpc",
     "http",
+    "llama-cpp",
     "milvus",
     "mistral",
     "ollama",
     "openai",
+    "openrouter",
     "pinecone",
     "postgres",
     "qdrant",
     "redis",
+    "sglang",
     "tcp",
+    "tgi",
     "vertex",
+    "vllm",
     "weaviate",
 ];
 
@@ -337,7 +361,13 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
         "ollama" => Some(&ollama::Ollama),
         "vertex" => Some(&gemini::VERTEX),
         "azure-openai" => Some(&azure::AzureOpenAi),
+        "bedrock" => Some(&bedrock::Bedrock),
         "openai" => Some(&openai::OpenAi),
+        "llama-cpp" => Some(&compatible::LLAMA_CPP),
+        "openrouter" => Some(&compatible::OPENROUTER),
+        "sglang" => Some(&compatible::SGLANG),
+        "tgi" => Some(&compatible::TGI),
+        "vllm" => Some(&compatible::VLLM),
         "postgres" => Some(&postgres::Postgres),
         "qdrant" => Some(&qdrant::Qdrant),
         "redis" => Some(&redis::Redis),

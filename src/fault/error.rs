@@ -16,8 +16,11 @@ use super::{
     Arming, Effect, Ending, Fault, GrpcStatus, Impossible, Invalid, NO_REQUESTS, Orders, Place, Spec,
     Within,
 };
-use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, grpc, inband_message};
-use crate::exchange::{Event, Grain, Item, Level, Transport};
+use crate::dialect::{
+    Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, SoFar, grpc,
+    inband_message,
+};
+use crate::exchange::{Event, Grain, Item, Level, Operation, Transport};
 use crate::units::Span;
 
 /// A failure instead of an answer, or in the middle of one.
@@ -124,14 +127,9 @@ impl Error {
             (None, Some(_)) => grpc::words_of(code),
             _ => message,
         };
-        Ok(Box::new(Inside {
-            place,
-            class: class.to_owned(),
-            own: self.message.clone(),
-            message: message.into(),
-            status: grpc::trailers(code, said),
-            lengths: Arc::default(),
-        }))
+        let status = grpc::trailers(code, said);
+        let (class, message) = (class.into(), self.message.as_deref().map(Arc::from));
+        Ok(Box::new(Inside { place, class, message, status, lengths: Arc::default() }))
     }
 }
 
@@ -316,11 +314,8 @@ impl Effect for Answering {
 #[derive(Debug)]
 struct Inside {
     place: Place,
-    class: String,
-    /// The user's own message.
-    own: Option<String>,
-    /// What it says where the provider has no words of its own.
-    message: Arc<str>,
+    class: Arc<str>,
+    message: Option<Arc<str>>,
     /// The end of a gRPC call.
     status: Event,
     lengths: Arc<Lengths>,
@@ -332,27 +327,53 @@ impl Fault for Inside {
         if arming.exchange.level == Level::Connection {
             return Err(NO_REQUESTS);
         }
-        let event = match arming.exchange.transport {
-            Transport::Grpc => Some(self.status.clone()),
-            Transport::WebSocket => dialect.socket_error(&self.message),
-            _ => dialect.inband_failure(&Failure {
-                class: Some(&self.class),
-                message: self.own.as_deref(),
-                model: arming.exchange.facts.model.as_deref(),
-                id: arming.draw.fork("id").bits(),
-                ..Failure::default()
-            }),
+        let words = || self.message.as_deref().unwrap_or_else(|| inband_message(&self.class));
+        let said = Said {
+            class: Arc::clone(&self.class),
+            message: self.message.clone(),
+            model: arming.exchange.facts.model.clone(),
+            id: arming.draw.fork("id").bits(),
+            dialect,
         };
-        let Some(event) = event else {
+        let events = match arming.exchange.transport {
+            Transport::Grpc => vec![self.status.clone()],
+            Transport::WebSocket => dialect.socket_error(words()).into_iter().collect(),
+            _ => said.behind(&SoFar::default()),
+        };
+        if events.is_empty() {
             return Err(Impossible("this kind of dependency reports no errors inside a stream"));
-        };
+        }
+        let http = !matches!(arming.exchange.transport, Transport::Grpc | Transport::WebSocket);
         let follower = Some(Follower::new(self.place, &self.lengths, arming));
-        Ok(Box::new(Breaking { event, follower }))
+        let operation = arming.exchange.facts.operation;
+        let said = http.then(|| (said, operation, SoFar::default()));
+        Ok(Box::new(Breaking { events, said, follower }))
+    }
+}
+
+/// A failure that is said inside a stream of events.
+struct Said {
+    class: Arc<str>,
+    message: Option<Arc<str>>,
+    model: Option<String>,
+    id: u64,
+    dialect: &'static dyn Dialect,
+}
+
+impl Said {
+    /// The events, as they follow on what has passed.
+    fn behind(&self, so_far: &SoFar) -> Vec<Event> {
+        let (class, message) = (Some(&*self.class), self.message.as_deref());
+        let model = self.model.as_deref();
+        let failure = Failure { class, message, model, id: self.id, ..Failure::default() };
+        self.dialect.failing(&failure, so_far)
     }
 }
 
 struct Breaking {
-    event: Event,
+    events: Vec<Event>,
+    /// Where the events depend on those before them.
+    said: Option<(Said, Operation, SoFar)>,
     /// None when there is nothing to look for.
     follower: Option<Follower>,
 }
@@ -385,10 +406,21 @@ impl Effect for Breaking {
         match follower.step(&item) {
             Found::Before => {
                 out.note("reached_tokens", follower.seen.tokens as f64);
-                out.send(Item::Event(self.event.clone()));
+                let events = match &self.said {
+                    Some((said, _, so_far)) => said.behind(so_far),
+                    None => std::mem::take(&mut self.events),
+                };
+                for event in events {
+                    out.send(Item::Event(event));
+                }
                 out.end(Ending::Clean);
             }
-            _ => out.send(item),
+            _ => {
+                if let (Some((said, operation, so_far)), Item::Event(event)) = (&mut self.said, &item) {
+                    so_far.add(said.dialect, *operation, event);
+                }
+                out.send(item);
+            }
         }
     }
 
