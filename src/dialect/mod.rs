@@ -4,6 +4,7 @@
 //! makes bytes, and never touches a socket or a clock.
 
 mod anthropic;
+mod auto;
 mod azure;
 mod bedrock;
 mod class;
@@ -12,6 +13,7 @@ mod compatible;
 mod gemini;
 pub mod grpc;
 pub mod listing;
+mod mcp;
 mod mistral;
 mod ollama;
 mod openai;
@@ -67,9 +69,16 @@ pub trait Dialect: Debug + Send + Sync {
     /// When a dependency of this kind can say this failure.
     fn moment(&self, failure: &Failure<'_>) -> Moment {
         match failure.class {
-            Some(class) if STORE_CLASSES.contains(&class) => Moment::Never,
+            Some(class) if STORE_CLASSES.contains(&class) || TOOL_CLASSES.contains(&class) => {
+                Moment::Never
+            }
             _ => Moment::Asking,
         }
+    }
+
+    /// The dialect of this request, where a kind stands for several. None: this one.
+    fn of_request(&self, _: &Asking<'_>) -> Option<&'static dyn Dialect> {
+        None
     }
 
     /// What a request asks for. `body` may be a prefix of the real one, and is empty when no armed
@@ -181,6 +190,18 @@ pub trait Dialect: Debug + Send + Sync {
     }
 }
 
+/// A request, as it shows whose format it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The upstream's host, with a port where it is not the usual one.
+    pub host: &'a str,
+    pub method: &'a Method,
+    pub uri: &'a Uri,
+    pub headers: &'a HeaderMap,
+    /// As far as it was read.
+    pub body: &'a [u8],
+}
+
 /// What the URL of an upstream begins with: `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme {
@@ -248,6 +269,8 @@ pub struct Failure<'a> {
     pub quota: Option<Quota>,
     /// It is said when a connection begins, not in answer to a request.
     pub connecting: bool,
+    /// The body of the request that fails, as far as it was read.
+    pub request: &'a [u8],
     /// 64 seeded bits for ids (`x-request-id`).
     pub id: u64,
 }
@@ -322,10 +345,14 @@ pub const STORE_CLASSES: &[&str] = &[
     "too_many_connections",
 ];
 
+/// Classes of failure that tools behind MCP have besides.
+pub const TOOL_CLASSES: &[&str] = &["session_lost", "tool_error"];
+
 /// The kinds of dependency that `kind:` names.
 pub const KINDS: &[&str] = &[
     "anthropic",
     "anthropic-vertex",
+    "auto",
     "azure-openai",
     "bedrock",
     "cohere",
@@ -333,6 +360,7 @@ pub const KINDS: &[&str] = &[
     "grpc",
     "http",
     "llama-cpp",
+    "mcp",
     "milvus",
     "mistral",
     "ollama",
@@ -360,6 +388,8 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
         "mistral" => Some(&mistral::Mistral),
         "ollama" => Some(&ollama::Ollama),
         "vertex" => Some(&gemini::VERTEX),
+        "auto" => Some(&auto::Auto),
+        "mcp" => Some(&mcp::Mcp),
         "azure-openai" => Some(&azure::AzureOpenAi),
         "bedrock" => Some(&bedrock::Bedrock),
         "openai" => Some(&openai::OpenAi),

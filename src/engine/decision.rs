@@ -30,6 +30,8 @@ pub(super) struct Open {
     pub(super) place: usize,
     pub(super) key: ExchangeKey,
     pub(super) ordinal: u32,
+    /// The dialect that it was read by.
+    pub(super) kind: &'static str,
     pub(super) at: Duration,
     pub(super) considered: Vec<Considered>,
     /// The key of each effect in the chain.
@@ -119,6 +121,7 @@ impl Open {
             key: self.key.to_string(),
             ordinal: self.ordinal,
             dependency: Arc::clone(&self.dependency),
+            kind: self.kind.into(),
             fault: Arc::clone(&considered.rule.rule.name),
             matched: entry.mismatch.is_none(),
             selected: entry.selected,

@@ -17,10 +17,10 @@ use super::{
     Within,
 };
 use crate::dialect::{
-    Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, SoFar, grpc,
+    Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, SoFar, TOOL_CLASSES, grpc,
     inband_message,
 };
-use crate::exchange::{Event, Grain, Item, Level, Operation, Transport};
+use crate::exchange::{Event, Exchange, Grain, Item, Level, Operation, Transport};
 use crate::units::Span;
 
 /// A failure instead of an answer, or in the middle of one.
@@ -32,8 +32,9 @@ pub struct Error {
     /// The class of failure, put into the provider's own words: auth, bad_request, context_length,
     /// html (a gateway's page), not_found, overloaded, quota, rate_limit, server_error, slow_down,
     /// timeout or unavailable; on postgres and redis also busy, deadlock, disk_full, loading,
-    /// lock_timeout, moved, oom, readonly, serialization, shutdown and too_many_connections. Default:
-    /// what fits `status`.
+    /// lock_timeout, moved, oom, readonly, serialization, shutdown and too_many_connections; on mcp
+    /// also session_lost (404, the client must begin anew) and tool_error (a result that says
+    /// `isError`). Default: what fits `status`.
     #[serde(rename = "as")]
     pub class: Option<String>,
     /// The SQLSTATE of a PostgreSQL error, five characters such as 57P03; its message is the server's own
@@ -63,9 +64,9 @@ impl Spec for Error {
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
         if let Some(class) = &self.class
-            && !FAILURE_CLASSES.iter().chain(STORE_CLASSES).any(|known| known == class)
+            && !classes().any(|known| *known == class)
         {
-            let all: Vec<&str> = FAILURE_CLASSES.iter().chain(STORE_CLASSES).copied().collect();
+            let all: Vec<&str> = classes().copied().collect();
             let all = all.join(", ");
             return Err(Invalid::new("as", format!("`{class}` is no class of failure; use {all}")));
         }
@@ -131,6 +132,11 @@ impl Error {
         let (class, message) = (class.into(), self.message.as_deref().map(Arc::from));
         Ok(Box::new(Inside { place, class, message, status, lengths: Arc::default() }))
     }
+}
+
+/// The classes of all kinds of dependencies.
+fn classes() -> impl Iterator<Item = &'static &'static str> {
+    FAILURE_CLASSES.iter().chain(STORE_CLASSES).chain(TOOL_CLASSES)
 }
 
 fn checked_status(status: u16) -> Result<StatusCode, Invalid> {
@@ -216,12 +222,18 @@ struct Before {
 }
 
 impl Before {
-    fn failure<'a>(&'a self, model: Option<&'a str>, connecting: bool, id: u64) -> Failure<'a> {
+    fn failure<'a>(
+        &'a self,
+        of: Option<&'a Exchange>,
+        connecting: bool,
+        id: u64,
+    ) -> Failure<'a> {
         Failure {
             status: self.status,
             class: self.class.as_deref(),
             code: self.sqlstate.as_deref(),
-            model,
+            model: of.and_then(|exchange| exchange.facts.model.as_deref()),
+            request: of.map_or(&[], |exchange| &exchange.body),
             retry_after: self.retry_after,
             message: self.message.as_deref(),
             quota: None,
@@ -251,7 +263,7 @@ impl Fault for Before {
             return Err(NO_REQUESTS);
         }
         let id = arming.draw.fork("id").bits();
-        let failure = self.failure(arming.exchange.facts.model.as_deref(), raw, id);
+        let failure = self.failure(Some(arming.exchange), raw, id);
         if arming.dialect.moment(&failure) == Moment::Never {
             return Err(Impossible("this kind of dependency has no such error"));
         }
@@ -332,6 +344,7 @@ impl Fault for Inside {
             class: Arc::clone(&self.class),
             message: self.message.clone(),
             model: arming.exchange.facts.model.clone(),
+            request: arming.exchange.body.clone(),
             id: arming.draw.fork("id").bits(),
             dialect,
         };
@@ -356,6 +369,7 @@ struct Said {
     class: Arc<str>,
     message: Option<Arc<str>>,
     model: Option<String>,
+    request: Bytes,
     id: u64,
     dialect: &'static dyn Dialect,
 }
@@ -365,7 +379,8 @@ impl Said {
     fn behind(&self, so_far: &SoFar) -> Vec<Event> {
         let (class, message) = (Some(&*self.class), self.message.as_deref());
         let model = self.model.as_deref();
-        let failure = Failure { class, message, model, id: self.id, ..Failure::default() };
+        let request = &self.request[..];
+        let failure = Failure { class, message, model, request, id: self.id, ..Failure::default() };
         self.dialect.failing(&failure, so_far)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::request::{Incoming, RequestBody};
 use super::route::{Host, Route};
 use super::{forward, http2, reverse};
-use crate::dialect::Dialect;
+use crate::dialect::{Asking, Dialect};
 use crate::engine::identify::Identify;
 use crate::engine::{Engine, Gate};
 use crate::fault::Ending;
@@ -77,6 +77,17 @@ impl fmt::Debug for Latest {
 }
 
 impl Dependency {
+    /// The dialect of a request, where a kind stands for several.
+    pub(super) fn dialect_of(
+        &self,
+        (method, uri, headers): (&Method, &Uri, &HeaderMap),
+        body: &[u8],
+    ) -> &'static dyn Dialect {
+        let host = self.pool.origin().authority();
+        let asking = Asking { host, method, uri, headers, body };
+        self.dialect.of_request(&asking).unwrap_or(self.dialect)
+    }
+
     /// What has taken its place, if anything has.
     pub(super) fn successor(&self) -> Option<Arc<Self>> {
         let latest = self.latest.0.load();
