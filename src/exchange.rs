@@ -1,5 +1,6 @@
 //! One request and its answer, as faults and dialects see them. No I/O, no clock.
 
+pub mod eventstream;
 mod reframe;
 
 use std::fmt;
@@ -294,7 +295,8 @@ impl Event {
     pub fn with_data(&self, data: impl AsRef<[u8]>) -> Self {
         let data = Bytes::copy_from_slice(data.as_ref());
         let raw = match self.framing {
-            Framing::EventStream | Framing::JsonArray => data.clone(),
+            Framing::EventStream => return self.reframed(data),
+            Framing::JsonArray => data.clone(),
             Framing::Grpc => return Self::grpc(data),
             Framing::Ndjson => {
                 let end = self.raw.strip_prefix(&self.data[..]);

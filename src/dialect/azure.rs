@@ -7,7 +7,7 @@ use serde_json::json;
 use super::class::{Class, html_page, uuid, whole_seconds};
 use super::openai::OpenAi;
 use super::openai::failure::put_retry_after;
-use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
+use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: azure-openai`.
@@ -74,6 +74,14 @@ impl Dialect for AzureOpenAi {
 
     fn finish_events(&self, operation: Operation, like: &Event, finish: &Finish<'_>) -> Vec<Event> {
         OpenAi.finish_events(operation, like, finish)
+    }
+
+    fn ending(&self, operation: Operation, so_far: &SoFar, reason: &str) -> Vec<Event> {
+        OpenAi.ending(operation, so_far, reason)
+    }
+
+    fn failing(&self, failure: &Failure<'_>, so_far: &SoFar) -> Vec<Event> {
+        OpenAi.failing(failure, so_far)
     }
 
     fn inband_error(&self, message: &str) -> Option<Event> {

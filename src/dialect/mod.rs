@@ -4,12 +4,16 @@
 //! makes bytes, and never touches a socket or a clock.
 
 mod anthropic;
+mod auto;
 mod azure;
+mod bedrock;
 mod class;
 mod cohere;
+mod compatible;
 mod gemini;
 pub mod grpc;
 pub mod listing;
+mod mcp;
 mod mistral;
 mod ollama;
 mod openai;
@@ -22,6 +26,7 @@ mod redis;
 mod request;
 mod session;
 mod shorten;
+mod so_far;
 mod store;
 mod tcp;
 mod words;
@@ -36,6 +41,7 @@ pub use self::class::inband_message;
 pub use self::listing::{Arrangement, Listing};
 pub use self::outline::{Outline, Reason, Slot, Spot};
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
+pub use self::so_far::SoFar;
 pub use self::tcp::OPAQUE;
 use crate::exchange::{Event, Facts, Operation};
 
@@ -63,9 +69,16 @@ pub trait Dialect: Debug + Send + Sync {
     /// When a dependency of this kind can say this failure.
     fn moment(&self, failure: &Failure<'_>) -> Moment {
         match failure.class {
-            Some(class) if STORE_CLASSES.contains(&class) => Moment::Never,
+            Some(class) if STORE_CLASSES.contains(&class) || TOOL_CLASSES.contains(&class) => {
+                Moment::Never
+            }
             _ => Moment::Asking,
         }
+    }
+
+    /// The dialect of this request, where a kind stands for several. None: this one.
+    fn of_request(&self, _: &Asking<'_>) -> Option<&'static dyn Dialect> {
+        None
     }
 
     /// What a request asks for. `body` may be a prefix of the real one, and is empty when no armed
@@ -152,6 +165,20 @@ pub trait Dialect: Debug + Send + Sync {
         self.inband_error(failure.message.unwrap_or_else(|| inband_message(class)))
     }
 
+    /// The events that end a stream for a reason, as it has run so far: for formats in which the end
+    /// repeats what came before, or counts on.
+    fn ending(&self, operation: Operation, so_far: &SoFar, reason: &str) -> Vec<Event> {
+        let finish = Finish { reason, tokens: so_far.tokens };
+        let last = so_far.last.as_ref();
+        last.map_or_else(Vec::new, |last| self.finish_events(operation, last, &finish))
+    }
+
+    /// The events by which this provider reports a failure inside a stream, as it has run so far;
+    /// none where it reports none.
+    fn failing(&self, failure: &Failure<'_>, _so_far: &SoFar) -> Vec<Event> {
+        self.inband_failure(failure).into_iter().collect()
+    }
+
     /// The message by which it reports one on a WebSocket.
     fn socket_error(&self, message: &str) -> Option<Event> {
         self.inband_error(message).map(|event| Event::socket("text", event.data))
@@ -161,6 +188,18 @@ pub trait Dialect: Debug + Send + Sync {
     fn over_grpc(&self) -> &'static dyn Dialect {
         &grpc::ANY
     }
+}
+
+/// A request, as it shows whose format it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// The upstream's host, with a port where it is not the usual one.
+    pub host: &'a str,
+    pub method: &'a Method,
+    pub uri: &'a Uri,
+    pub headers: &'a HeaderMap,
+    /// As far as it was read.
+    pub body: &'a [u8],
 }
 
 /// What the URL of an upstream begins with: `https`.
@@ -230,6 +269,8 @@ pub struct Failure<'a> {
     pub quota: Option<Quota>,
     /// It is said when a connection begins, not in answer to a request.
     pub connecting: bool,
+    /// The body of the request that fails, as far as it was read.
+    pub request: &'a [u8],
     /// 64 seeded bits for ids (`x-request-id`).
     pub id: u64,
 }
@@ -304,25 +345,36 @@ pub const STORE_CLASSES: &[&str] = &[
     "too_many_connections",
 ];
 
+/// Classes of failure that tools behind MCP have besides.
+pub const TOOL_CLASSES: &[&str] = &["session_lost", "tool_error"];
+
 /// The kinds of dependency that `kind:` names.
 pub const KINDS: &[&str] = &[
     "anthropic",
     "anthropic-vertex",
+    "auto",
     "azure-openai",
+    "bedrock",
     "cohere",
     "gemini",
     "grpc",
     "http",
+    "llama-cpp",
+    "mcp",
     "milvus",
     "mistral",
     "ollama",
     "openai",
+    "openrouter",
     "pinecone",
     "postgres",
     "qdrant",
     "redis",
+    "sglang",
     "tcp",
+    "tgi",
     "vertex",
+    "vllm",
     "weaviate",
 ];
 
@@ -336,8 +388,16 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
         "mistral" => Some(&mistral::Mistral),
         "ollama" => Some(&ollama::Ollama),
         "vertex" => Some(&gemini::VERTEX),
+        "auto" => Some(&auto::Auto),
+        "mcp" => Some(&mcp::Mcp),
         "azure-openai" => Some(&azure::AzureOpenAi),
+        "bedrock" => Some(&bedrock::Bedrock),
         "openai" => Some(&openai::OpenAi),
+        "llama-cpp" => Some(&compatible::LLAMA_CPP),
+        "openrouter" => Some(&compatible::OPENROUTER),
+        "sglang" => Some(&compatible::SGLANG),
+        "tgi" => Some(&compatible::TGI),
+        "vllm" => Some(&compatible::VLLM),
         "postgres" => Some(&postgres::Postgres),
         "qdrant" => Some(&qdrant::Qdrant),
         "redis" => Some(&redis::Redis),

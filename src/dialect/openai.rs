@@ -1,18 +1,20 @@
-//! OpenAI: chat completions (streamed and not), completions, embeddings; of the responses API the
-//! request, the text and the ends.
+//! OpenAI: chat completions (streamed and not), completions, embeddings, the responses API; of the
+//! Realtime API the text and the ends.
 
 mod answer;
 mod ends;
 pub(super) mod failure;
 mod places;
+mod responses;
 
+use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 
 pub(super) use self::ends::finish_events;
 use super::request::{Asked, What};
-use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
+use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar, shorten};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: openai`.
@@ -66,7 +68,33 @@ impl Dialect for OpenAi {
     }
 
     fn finish_events(&self, operation: Operation, like: &Event, finish: &Finish<'_>) -> Vec<Event> {
-        finish_events(like, self.word_for(operation, finish.reason))
+        responses::finish(&SoFar::until(like, finish.tokens), finish.reason)
+            .unwrap_or_else(|| finish_events(like, self.word_for(operation, finish.reason)))
+    }
+
+    fn shorten(
+        &self,
+        operation: Operation,
+        body: &[u8],
+        share: f64,
+        reason: &str,
+    ) -> Option<Bytes> {
+        responses::shorten(body, share, reason).or_else(|| {
+            let outline = self.outline(operation, body);
+            shorten::shorten(body, &outline, share, self.word_for(operation, reason))
+        })
+    }
+
+    fn ending(&self, operation: Operation, so_far: &SoFar, reason: &str) -> Vec<Event> {
+        responses::finish(so_far, reason).unwrap_or_else(|| {
+            let word = self.word_for(operation, reason);
+            so_far.last.as_ref().map_or_else(Vec::new, |last| finish_events(last, word))
+        })
+    }
+
+    fn failing(&self, failure: &Failure<'_>, so_far: &SoFar) -> Vec<Event> {
+        responses::failure(failure, so_far)
+            .unwrap_or_else(|| self.inband_failure(failure).into_iter().collect())
     }
 
     fn inband_error(&self, message: &str) -> Option<Event> {

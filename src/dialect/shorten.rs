@@ -24,7 +24,7 @@ pub(super) fn shorten(body: &[u8], outline: &Outline, share: f64, reason: &str) 
             continue;
         }
         had_text = true;
-        cut(&texts, (length as f64 * share).floor() as usize, outline, &mut edits);
+        cut(body, &texts, (length as f64 * share).floor() as usize, outline, &mut edits);
         for finish in outline.each(Slot::Finish).filter(|spot| within(&spot.span)) {
             edits.set_text(finish.span.clone(), reason);
         }
@@ -68,7 +68,7 @@ fn choices(outline: &Outline) -> Vec<Range<usize>> {
 }
 
 /// Keeps the first characters, `keep` in all.
-fn cut(texts: &[&Text<'_>], keep: usize, outline: &Outline, edits: &mut Edits) {
+fn cut(body: &[u8], texts: &[&Text<'_>], keep: usize, outline: &Outline, edits: &mut Edits) {
     let mut left = keep;
     for text in texts {
         let kept = text.length.min(left);
@@ -79,16 +79,28 @@ fn cut(texts: &[&Text<'_>], keep: usize, outline: &Outline, edits: &mut Edits) {
             .find(|call| call.span.start <= span.start && span.end <= call.span.end);
         let begun = kept > 0 || (text.length == 0 && left > 0);
         match (&text.words, call) {
-            (_, Some(call)) if !begun => edits.remove(call.start, call.span.clone()),
+            (_, Some(call)) if !begun => remove(call, body, edits),
             _ if kept == text.length => {}
             (Some(words), _) => {
                 let end = words.char_indices().nth(kept).map_or(words.len(), |(at, _)| at);
                 edits.set_text(span.clone(), &words[..end]);
             }
             // Arguments that are an object come whole or not at all.
-            (None, Some(call)) => edits.remove(call.start, call.span.clone()),
+            (None, Some(call)) => remove(call, body, edits),
             (None, None) => edits.replace(span.clone(), "{}"),
         }
+    }
+}
+
+/// Takes a call away, with the object that holds nothing else.
+fn remove(call: &Spot, body: &[u8], edits: &mut Edits) {
+    let before = body[..call.start].trim_ascii_end().strip_suffix(b"{");
+    let behind = body[call.span.end..].trim_ascii_start().strip_prefix(b"}");
+    match (before, behind) {
+        (Some(before), Some(behind)) => {
+            edits.remove(before.len(), before.len()..body.len() - behind.len());
+        }
+        _ => edits.remove(call.start, call.span.clone()),
     }
 }
 

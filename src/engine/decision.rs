@@ -34,6 +34,8 @@ pub(super) struct Open {
     pub(super) place: usize,
     pub(super) key: ExchangeKey,
     pub(super) ordinal: u32,
+    /// The dialect that it was read by.
+    pub(super) kind: &'static str,
     pub(super) at: Duration,
     /// Faults that were armed and are not for this exchange, by their index among what was armed.
     pub(super) unmatched: Vec<(usize, Part)>,
@@ -143,6 +145,7 @@ impl Open {
             key: self.key.to_string(),
             ordinal: self.ordinal,
             dependency: Arc::clone(&self.dependency),
+            kind: self.kind.into(),
             fault: Arc::clone(&self.loaded(index).rule.name),
             matched,
             selected: entry.selected,

@@ -343,6 +343,7 @@ impl Engine {
             place,
             key: exchange.key,
             ordinal: exchange.ordinal,
+            kind: dialect.name(),
             at,
             unmatched,
             considered,

@@ -108,6 +108,11 @@ impl Chooser {
         }
     }
 
+    /// Nothing more is chosen.
+    pub(super) fn turn_off(&mut self) {
+        self.on = false;
+    }
+
     /// Whether anything may be chosen.
     pub(super) fn is_on(&self) -> bool {
         self.on

@@ -1,5 +1,6 @@
 //! Damages the payload of events: characters that changed on the way, JSON that ends too early.
-//! The frame around it stays valid, so that the damage reaches the app.
+//! The frame around it stays valid, so that the damage reaches the app; unless it is the frame's
+//! checksum that is to be wrong.
 
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ pub struct Corrupt {
     /// How many are damaged at most, 1 or more. Default: no limit.
     pub at_most: Option<u64>,
     /// `flip` changes characters (bytes, where the payload is no text), `cut` leaves the payload's
-    /// end off. Default flip.
+    /// end off; lengths and checksums of the frame fit what is left. `checksum` leaves the payload as
+    /// it is and makes the frame's checksum wrong (Amazon's eventstream, which Bedrock streams in).
+    /// Default flip.
     pub how: Option<How>,
     /// How many characters of a payload are flipped, from 1 to 1000. Default 1.
     pub characters: Option<u64>,
@@ -48,6 +51,8 @@ pub struct Corrupt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
+    /// The frame's checksum does not fit: bits that flipped on the way.
+    Checksum,
     /// Its end is missing: JSON that ends too early.
     Cut,
     /// Characters have changed.
@@ -63,7 +68,7 @@ impl Spec for Corrupt {
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
         let how = self.how.unwrap_or_default();
         let invalid_utf8 = self.invalid_utf8.unwrap_or_default();
-        if how == How::Cut && (self.characters.is_some() || invalid_utf8) {
+        if how != How::Flip && (self.characters.is_some() || invalid_utf8) {
             let field = if invalid_utf8 { "invalid_utf8" } else { "characters" };
             return Err(Invalid::new(field, format!("`{field}` goes with `how: flip` alone")));
         }
@@ -142,6 +147,19 @@ impl Damage {
     fn send(self, chooser: &mut Chooser, item: Item, out: &mut Orders) {
         let chosen = chooser.choose(&item, out);
         match (chosen, item) {
+            (Some(_), Item::Event(event)) if self.how == How::Checksum => {
+                match event.with_bad_checksum() {
+                    Some(bad) => {
+                        out.hit();
+                        out.send(Item::Event(bad));
+                    }
+                    None => {
+                        out.impossible("the events of this answer have no checksum");
+                        chooser.turn_off();
+                        out.send(Item::Event(event));
+                    }
+                }
+            }
             (Some(dice), Item::Event(event)) => {
                 out.hit();
                 out.send(Item::Event(self.damaged(&event, dice.fork("damage"))));
@@ -153,6 +171,8 @@ impl Damage {
     fn damaged(self, event: &Event, mut dice: Dice) -> Event {
         let text = std::str::from_utf8(&event.data).ok();
         let data = match (self.how, text) {
+            // Its payload is whole.
+            (How::Checksum, _) => event.data.to_vec(),
             (How::Cut, Some(text)) => text.as_bytes()[..cut_of(text, &mut dice)].to_vec(),
             (How::Cut, None) => {
                 let end = dice.whole(0, event.data.len() as u64 - 1) as usize;
@@ -262,9 +282,35 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_checksum_leaves_the_payload() {
+        let frame = |data: &str| Event::eventstream(&[(":event-type", "chunk")], data);
+        let mut upstream = Upstream::stream(3, ms(1));
+        for (_, item) in &mut upstream.items {
+            if let Item::Event(event) = item {
+                *event = frame(std::str::from_utf8(&event.data).unwrap());
+            }
+        }
+        let played = corrupted("{ how: checksum, after: 1 tokens, at_most: 1 }", &upstream);
+        assert_eq!(played.text(), "role t0 t1 t2 finish:stop [DONE]");
+        assert_eq!(played.note("corrupted"), Some(1.0));
+        let wrong = |item: &Item| *item.raw() != frame(&String::from_utf8_lossy(&data_of(item))).raw;
+        let wrong: Vec<bool> = played.sent.iter().map(|(_, item)| wrong(item)).collect();
+        assert_eq!(wrong, [false, false, true, false, false, false]);
+        let played = corrupted("{ how: checksum }", &Upstream::stream(3, ms(1)));
+        assert_eq!(played.impossible(), Some("the events of this answer have no checksum"));
+        assert!(!played.hit());
+    }
+
+    fn data_of(item: &Item) -> bytes::Bytes {
+        let Item::Event(event) = item else { panic!("{item:?}") };
+        event.data.clone()
+    }
+
+    #[test]
     fn options_that_do_not_fit_are_refused() {
         assert_eq!(invalid::<Corrupt>("{ how: cut, characters: 3 }").field, "characters");
         assert_eq!(invalid::<Corrupt>("{ how: cut, invalid_utf8: true }").field, "invalid_utf8");
+        assert_eq!(invalid::<Corrupt>("{ how: checksum, characters: 3 }").field, "characters");
         assert_eq!(invalid::<Corrupt>("{ characters: 0 }").field, "characters");
         assert_eq!(invalid::<Corrupt>("{ after: 30% }").field, "after");
     }

@@ -16,8 +16,11 @@ use super::{
     Arming, Effect, Ending, Fault, GrpcStatus, Impossible, Invalid, NO_REQUESTS, Orders, Place, Spec,
     Within,
 };
-use crate::dialect::{Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, grpc, inband_message};
-use crate::exchange::{Event, Grain, Item, Level, Transport};
+use crate::dialect::{
+    Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, SoFar, TOOL_CLASSES, grpc,
+    inband_message,
+};
+use crate::exchange::{Event, Exchange, Grain, Item, Level, Operation, Transport};
 use crate::units::Span;
 
 /// A failure instead of an answer, or in the middle of one.
@@ -29,8 +32,9 @@ pub struct Error {
     /// The class of failure, put into the provider's own words: auth, bad_request, context_length,
     /// html (a gateway's page), not_found, overloaded, quota, rate_limit, server_error, slow_down,
     /// timeout or unavailable; on postgres and redis also busy, deadlock, disk_full, loading,
-    /// lock_timeout, moved, oom, readonly, serialization, shutdown and too_many_connections. Default:
-    /// what fits `status`.
+    /// lock_timeout, moved, oom, readonly, serialization, shutdown and too_many_connections; on mcp
+    /// also session_lost (404, the client must begin anew) and tool_error (a result that says
+    /// `isError`). Default: what fits `status`.
     #[serde(rename = "as")]
     pub class: Option<String>,
     /// The SQLSTATE of a PostgreSQL error, five characters such as 57P03; its message is the server's own
@@ -60,9 +64,9 @@ impl Spec for Error {
 
     fn build(&self) -> Result<Box<dyn Fault>, Invalid> {
         if let Some(class) = &self.class
-            && !FAILURE_CLASSES.iter().chain(STORE_CLASSES).any(|known| known == class)
+            && !classes().any(|known| *known == class)
         {
-            let all: Vec<&str> = FAILURE_CLASSES.iter().chain(STORE_CLASSES).copied().collect();
+            let all: Vec<&str> = classes().copied().collect();
             let all = all.join(", ");
             return Err(Invalid::new("as", format!("`{class}` is no class of failure; use {all}")));
         }
@@ -124,15 +128,15 @@ impl Error {
             (None, Some(_)) => grpc::words_of(code),
             _ => message,
         };
-        Ok(Box::new(Inside {
-            place,
-            class: class.to_owned(),
-            own: self.message.clone(),
-            message: message.into(),
-            status: grpc::trailers(code, said),
-            lengths: Arc::default(),
-        }))
+        let status = grpc::trailers(code, said);
+        let (class, message) = (class.into(), self.message.as_deref().map(Arc::from));
+        Ok(Box::new(Inside { place, class, message, status, lengths: Arc::default() }))
     }
+}
+
+/// The classes of all kinds of dependencies.
+fn classes() -> impl Iterator<Item = &'static &'static str> {
+    FAILURE_CLASSES.iter().chain(STORE_CLASSES).chain(TOOL_CLASSES)
 }
 
 fn checked_status(status: u16) -> Result<StatusCode, Invalid> {
@@ -218,12 +222,18 @@ struct Before {
 }
 
 impl Before {
-    fn failure<'a>(&'a self, model: Option<&'a str>, connecting: bool, id: u64) -> Failure<'a> {
+    fn failure<'a>(
+        &'a self,
+        of: Option<&'a Exchange>,
+        connecting: bool,
+        id: u64,
+    ) -> Failure<'a> {
         Failure {
             status: self.status,
             class: self.class.as_deref(),
             code: self.sqlstate.as_deref(),
-            model,
+            model: of.and_then(|exchange| exchange.facts.model.as_deref()),
+            request: of.map_or(&[], |exchange| &exchange.body),
             retry_after: self.retry_after,
             message: self.message.as_deref(),
             quota: None,
@@ -253,7 +263,7 @@ impl Fault for Before {
             return Err(NO_REQUESTS);
         }
         let id = arming.draw.fork("id").bits();
-        let failure = self.failure(arming.exchange.facts.model.as_deref(), raw, id);
+        let failure = self.failure(Some(arming.exchange), raw, id);
         if arming.dialect.moment(&failure) == Moment::Never {
             return Err(Impossible("this kind of dependency has no such error"));
         }
@@ -316,11 +326,8 @@ impl Effect for Answering {
 #[derive(Debug)]
 struct Inside {
     place: Place,
-    class: String,
-    /// The user's own message.
-    own: Option<String>,
-    /// What it says where the provider has no words of its own.
-    message: Arc<str>,
+    class: Arc<str>,
+    message: Option<Arc<str>>,
     /// The end of a gRPC call.
     status: Event,
     lengths: Arc<Lengths>,
@@ -332,27 +339,56 @@ impl Fault for Inside {
         if arming.exchange.level == Level::Connection {
             return Err(NO_REQUESTS);
         }
-        let event = match arming.exchange.transport {
-            Transport::Grpc => Some(self.status.clone()),
-            Transport::WebSocket => dialect.socket_error(&self.message),
-            _ => dialect.inband_failure(&Failure {
-                class: Some(&self.class),
-                message: self.own.as_deref(),
-                model: arming.exchange.facts.model.as_deref(),
-                id: arming.draw.fork("id").bits(),
-                ..Failure::default()
-            }),
+        let words = || self.message.as_deref().unwrap_or_else(|| inband_message(&self.class));
+        let said = Said {
+            class: Arc::clone(&self.class),
+            message: self.message.clone(),
+            model: arming.exchange.facts.model.clone(),
+            request: arming.exchange.body.clone(),
+            id: arming.draw.fork("id").bits(),
+            dialect,
         };
-        let Some(event) = event else {
+        let events = match arming.exchange.transport {
+            Transport::Grpc => vec![self.status.clone()],
+            Transport::WebSocket => dialect.socket_error(words()).into_iter().collect(),
+            _ => said.behind(&SoFar::default()),
+        };
+        if events.is_empty() {
             return Err(Impossible("this kind of dependency reports no errors inside a stream"));
-        };
+        }
+        let http = !matches!(arming.exchange.transport, Transport::Grpc | Transport::WebSocket);
         let follower = Some(Follower::new(self.place, &self.lengths, arming));
-        Ok(Box::new(Breaking { event, follower }))
+        let operation = arming.exchange.facts.operation;
+        let said = http.then(|| (said, operation, SoFar::default()));
+        Ok(Box::new(Breaking { events, said, follower }))
+    }
+}
+
+/// A failure that is said inside a stream of events.
+struct Said {
+    class: Arc<str>,
+    message: Option<Arc<str>>,
+    model: Option<String>,
+    request: Bytes,
+    id: u64,
+    dialect: &'static dyn Dialect,
+}
+
+impl Said {
+    /// The events, as they follow on what has passed.
+    fn behind(&self, so_far: &SoFar) -> Vec<Event> {
+        let (class, message) = (Some(&*self.class), self.message.as_deref());
+        let model = self.model.as_deref();
+        let request = &self.request[..];
+        let failure = Failure { class, message, model, request, id: self.id, ..Failure::default() };
+        self.dialect.failing(&failure, so_far)
     }
 }
 
 struct Breaking {
-    event: Event,
+    events: Vec<Event>,
+    /// Where the events depend on those before them.
+    said: Option<(Said, Operation, SoFar)>,
     /// None when there is nothing to look for.
     follower: Option<Follower>,
 }
@@ -385,10 +421,21 @@ impl Effect for Breaking {
         match follower.step(&item) {
             Found::Before => {
                 out.note("reached_tokens", follower.seen.tokens as f64);
-                out.send(Item::Event(self.event.clone()));
+                let events = match &self.said {
+                    Some((said, _, so_far)) => said.behind(so_far),
+                    None => std::mem::take(&mut self.events),
+                };
+                for event in events {
+                    out.send(Item::Event(event));
+                }
                 out.end(Ending::Clean);
             }
-            _ => out.send(item),
+            _ => {
+                if let (Some((said, operation, so_far)), Item::Event(event)) = (&mut self.said, &item) {
+                    so_far.add(said.dialect, *operation, event);
+                }
+                out.send(item);
+            }
         }
     }
 

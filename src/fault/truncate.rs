@@ -14,7 +14,7 @@ use super::code::{NO_HTTP2, is_http2};
 use super::lengths::Lengths;
 use super::place::{Follower, Found, NO_PLACE, unreadable};
 use super::{Arming, Effect, Ending, Fault, Impossible, Invalid, Orders, Place, Spec, StreamCode};
-use crate::dialect::{Dialect, Finish, grpc};
+use crate::dialect::{Dialect, SoFar, grpc};
 use crate::exchange::{Grain, Item, Level, Operation, Transport};
 
 /// An answer that ends too early, in a stream or as a whole.
@@ -154,6 +154,7 @@ impl Fault for Loaded {
             close: self.close.clone(),
             grain: if place.is_bytes() { Grain::Bytes } else { Grain::Event },
             follower: Some(Follower::new(place, &self.lengths, arming)),
+            so_far: SoFar::default(),
             dialect: arming.dialect,
             operation: arming.exchange.facts.operation,
         }))
@@ -169,6 +170,8 @@ struct Truncating {
     grain: Grain,
     /// None once it is clear that there is nothing to do.
     follower: Option<Follower>,
+    /// Kept for an end that is to be said.
+    so_far: SoFar,
     dialect: &'static dyn Dialect,
     operation: Operation,
 }
@@ -197,7 +200,12 @@ impl Effect for Truncating {
     fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
         let Some(follower) = &mut self.follower else { return out.send(item) };
         match follower.step(&item) {
-            Found::Later => out.send(item),
+            Found::Later => {
+                if let (Cut::FinishLength, Item::Event(event)) = (self.cut, &item) {
+                    self.so_far.add(self.dialect, self.operation, event);
+                }
+                out.send(item);
+            }
             Found::Never(reason) => {
                 out.impossible(reason);
                 self.follower = None;
@@ -240,10 +248,7 @@ impl Truncating {
     fn cut_stream(&mut self, item: Item, out: &mut Orders) {
         let Some(follower) = &self.follower else { return out.send(item) };
         if self.cut == Cut::FinishLength {
-            let finish = Finish { reason: "length", tokens: follower.seen.tokens };
-            let end = follower.last.as_ref().map_or_else(Vec::new, |last| {
-                self.dialect.finish_events(self.operation, last, &finish)
-            });
+            let end = self.dialect.ending(self.operation, &self.so_far, "length");
             if end.is_empty() {
                 out.impossible("the stream has no way to say that it ended for length");
                 self.follower = None;

@@ -390,6 +390,7 @@ pub(crate) mod tests {
                 key: String::new(),
                 ordinal: 0,
                 dependency: "llm".into(),
+                kind: "openai".into(),
                 fault: "f".into(),
                 matched: true,
                 selected: hit,

@@ -1,6 +1,7 @@
 //! What the planes report: one call to a dependency, one request of the driver, one decision.
 //! All times count from the start of the run.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +155,9 @@ pub struct DecisionLine {
     pub ordinal: u32,
     /// The dependency that was called.
     pub dependency: Arc<str>,
+    /// The kind it was read as: what `kind: auto` found, else the dependency's own.
+    #[serde(default)]
+    pub kind: Cow<'static, str>,
     /// The fault that was considered.
     pub fault: Arc<str>,
     /// Its `where` describes this exchange.

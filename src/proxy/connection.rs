@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, Uri};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,7 +19,7 @@ use super::answer::Sending;
 use super::request::{Incoming, RequestBody};
 use super::route::{Host, Route};
 use super::{forward, http2, reverse};
-use crate::dialect::Dialect;
+use crate::dialect::{Asking, Dialect};
 use crate::engine::identify::Identify;
 use crate::engine::{Engine, Gate};
 use crate::fault::Ending;
@@ -83,6 +83,17 @@ impl Dependency {
     pub(super) fn is_untouched(&self) -> bool {
         let demand = self.engine.demand_at(self.gate);
         !demand.any && !demand.refuse && self.successor().is_none()
+    }
+
+    /// The dialect of a request, where a kind stands for several.
+    pub(super) fn dialect_of(
+        &self,
+        (method, uri, headers): (&Method, &Uri, &HeaderMap),
+        body: &[u8],
+    ) -> &'static dyn Dialect {
+        let host = self.pool.origin().authority();
+        let asking = Asking { host, method, uri, headers, body };
+        self.dialect.of_request(&asking).unwrap_or(self.dialect)
     }
 
     /// What has taken its place, if anything has.

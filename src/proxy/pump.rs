@@ -54,11 +54,10 @@ pub(super) async fn exchange(
 
 fn decide(connection: &Connection, passing: &mut Passing, demand: Demand) {
     let dependency = &connection.dependency;
-    let dialect = match connection.line.is_grpc() {
-        true => dependency.dialect.over_grpc(),
-        false => dependency.dialect,
-    };
     let body = if demand.body { passing.body.prefix() } else { Bytes::new() };
+    let head = &passing.parts;
+    let dialect = dependency.dialect_of((&head.method, &head.uri, &head.headers), &body);
+    let dialect = if connection.line.is_grpc() { dialect.over_grpc() } else { dialect };
     let exchange = dependency.engine.exchange(
         &dependency.name,
         &passing.parts,

@@ -98,7 +98,7 @@ impl Strangers {
             path: String::new(),
             // No rule targets it.
             gate: self.engine.gate(""),
-            dialect: plain(),
+            dialect: unknown(),
             identify: Identify::default(),
             pool,
             engine: Arc::clone(&self.engine),
@@ -112,6 +112,6 @@ impl Strangers {
     }
 }
 
-fn plain() -> &'static dyn Dialect {
-    dialect::by_kind("http").expect("plain HTTP is one of the kinds")
+fn unknown() -> &'static dyn Dialect {
+    dialect::by_kind("auto").expect("it is one of the kinds")
 }

@@ -78,7 +78,9 @@ impl Opening {
         self.handshake.exchange.take().unwrap_or_else(|| {
             let request = &self.handshake.request;
             let (name, identify) = (&dependency.name, &dependency.identify);
-            dependency.engine.exchange(name, request, &Bytes::new(), dependency.dialect, identify)
+            let head = (&request.method, &request.uri, &request.headers);
+            let dialect = dependency.dialect_of(head, b"");
+            dependency.engine.exchange(name, request, &Bytes::new(), dialect, identify)
         })
     }
 }
@@ -178,7 +180,9 @@ impl Socket {
         }
         self.exchange.level = Level::Socket;
         let now = dependency.clock.now();
-        let decision = dependency.engine.decide(now, &self.exchange, dependency.dialect);
+        let asked = &self.exchange;
+        let dialect = dependency.dialect_of((&asked.method, &asked.uri, &asked.headers), b"");
+        let decision = dependency.engine.decide(now, asked, dialect);
         self.down.relent(&mut self.books);
         self.up.relent(&mut self.books);
         self.books.identify(&self.exchange);

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::exchange::{Grain, Item};
-use crate::wire::{CAP, grpc, ndjson, sse};
+use crate::wire::{CAP, eventstream, grpc, ndjson, sse};
 
 /// Turns the pieces of a body into items. As an iterator it yields what is complete, and None when
 /// it needs more.
@@ -16,6 +16,7 @@ pub struct Cutter(Mode);
 
 #[derive(Debug)]
 enum Mode {
+    EventStream(eventstream::Splitter),
     Grpc(grpc::Splitter),
     Held(Held),
     Ndjson(ndjson::Splitter),
@@ -36,6 +37,7 @@ impl Cutter {
     /// A cutter for a body of this content type.
     pub fn new(grain: Grain, content_type: Option<&str>) -> Self {
         Self(match (grain, Shape::of(content_type)) {
+            (Grain::Event, Shape::EventStream) => Mode::EventStream(eventstream::Splitter::new()),
             (Grain::Event, Shape::Grpc) => Mode::Grpc(grpc::Splitter::new()),
             (Grain::Event, Shape::Ndjson) => Mode::Ndjson(ndjson::Splitter::new()),
             (Grain::Event, Shape::Sse) => Mode::Sse(sse::Splitter::new()),
@@ -60,6 +62,9 @@ impl Cutter {
     /// Takes the next piece; iterate over the result for what is complete.
     pub fn push(&mut self, piece: Bytes) -> &mut Self {
         match &mut self.0 {
+            Mode::EventStream(splitter) => {
+                splitter.push(piece);
+            }
             Mode::Grpc(splitter) => {
                 splitter.push(piece);
             }
@@ -77,6 +82,7 @@ impl Cutter {
     /// The body has ended (or broke off): gives all that is left.
     pub fn finish(&mut self) -> Vec<Item> {
         match &mut self.0 {
+            Mode::EventStream(splitter) => std::iter::from_fn(|| splitter.finish()).collect(),
             Mode::Grpc(splitter) => std::iter::from_fn(|| splitter.finish()).collect(),
             Mode::Held(held) => held.finish(),
             Mode::Ndjson(splitter) => std::iter::from_fn(|| splitter.finish()).collect(),
@@ -90,6 +96,7 @@ impl Iterator for Cutter {
 
     fn next(&mut self) -> Option<Item> {
         match &mut self.0 {
+            Mode::EventStream(splitter) => splitter.next(),
             Mode::Grpc(splitter) => splitter.next(),
             Mode::Held(held) if held.whole => None,
             Mode::Held(held) => held.pieces.pop_front().map(Item::Bytes),
@@ -130,6 +137,7 @@ impl Held {
 /// What a content type says about how a body may be cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shape {
+    EventStream,
     Grpc,
     Ndjson,
     /// Media that nobody edits as a whole; it passes as it comes.
@@ -146,6 +154,7 @@ impl Shape {
         let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
         let essence = essence.trim().to_ascii_lowercase();
         match essence.as_str() {
+            "application/vnd.amazon.eventstream" => Self::EventStream,
             "text/event-stream" => Self::Sse,
             "application/x-ndjson"
             | "application/ndjson"

@@ -97,13 +97,30 @@ dependencies:
 
 
 @pytest.fixture
+def serve_file(tmp_path):
+    """serve_file("  llm: {…}\n", "latency: { add: 1s }") runs the proxy with these dependencies and
+    this effect armed on all of `llm`."""
+    yield from serving(
+        tmp_path,
+        lambda dependencies: f"version: 1\nname: sdk\nseed: 7\ndependencies:\n{dependencies}",
+    )
+
+
+@pytest.fixture
 def serve(tmp_path):
     """serve("latency: { add: 1s }") runs the proxy with this effect armed on all of `llm`."""
+    for start in serving(tmp_path, lambda simulate: FILE % simulate):
+        yield lambda effect=None, target="llm", where=None, simulate="": start(
+            simulate, effect, target, where
+        )
+
+
+def serving(tmp_path, file_of):
     processes = []
 
-    def start(effect=None, target="llm", where=None, simulate=""):
+    def start(given, effect=None, target="llm", where=None):
         file = tmp_path / "brownout.yaml"
-        text = FILE % simulate
+        text = file_of(given)
         if effect:
             text += f"faults:\n  broken:\n    target: {target}\n"
             if where:

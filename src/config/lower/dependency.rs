@@ -9,6 +9,9 @@ use crate::dialect::KINDS;
 use crate::engine::identify::Identify;
 use crate::sim;
 
+/// Whatever speaks HTTP.
+const AUTO: &str = "auto";
+
 /// Documents of a simulated vector store whose file does not say.
 const DOCUMENTS: usize = 200;
 
@@ -29,7 +32,8 @@ impl Lowering<'_> {
         for (name, dependency) in dependencies.0 {
             let place = self.key_place(way!["dependencies", &name]);
             self.check_name("dependency", &name, place);
-            let kind = self.kind(&name, dependency.kind);
+            let upstream = dependency.upstream.as_deref();
+            let kind = self.kind(&name, dependency.kind, upstream);
             let listen = self.listen(&name, dependency.listen, &mut ports);
             let tls = self.listen_tls(&name, kind, dependency.tls, listen.is_some());
             let upstream = self.upstream(
@@ -61,9 +65,19 @@ impl Lowering<'_> {
         (lowered, ports)
     }
 
-    fn kind(&mut self, name: &str, kind: Option<String>) -> Option<&'static str> {
+    /// Left out, the kind of what speaks HTTP is found out request by request.
+    fn kind(
+        &mut self,
+        name: &str,
+        kind: Option<String>,
+        upstream: Option<&str>,
+    ) -> Option<&'static str> {
         let path = way!["dependencies", name, "kind"];
         let Some(kind) = kind else {
+            let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+            if upstream.is_some_and(is_http) {
+                return Some(AUTO);
+            }
             if !self.absence_is_told(way!["dependencies", name], "kind") {
                 let mistake = Mistake::at(self.place(path), format!("`{name}` needs a `kind`"));
                 self.found.error(mistake.hint(format!("kinds: {}", KINDS.join(", "))));

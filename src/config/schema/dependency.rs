@@ -15,13 +15,15 @@ use super::named::OneOrMany;
 use super::tls::{HttpVersion, ListenTls, UpstreamTls};
 use crate::units::{Count, Span};
 
-/// A dependency of the app: it is called through us. Needs `kind`, `upstream` or `simulate`, and
+/// A dependency of the app: it is called through us. Needs `upstream` or `simulate` and `kind`, and
 /// `listen` unless one of the `gateways` reaches it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Dependency {
-    /// The wire format it speaks: error bodies, headers, streams and token counts follow it.
-    #[schemars(required, schema_with = "json::kind")]
+    /// The wire format it speaks: error bodies, headers, streams and token counts follow it. `auto`
+    /// finds it out for each request, by the upstream's host, the path, the headers and the body; what
+    /// nobody knows is plain HTTP. Default auto where `upstream` is an http or https URL.
+    #[schemars(schema_with = "json::kind")]
     pub(in crate::config) kind: Option<String>,
     /// Where the app finds us: a port on 127.0.0.1 (0 picks a free one), or address:port. May be
     /// left out where one of the `gateways` reaches it.

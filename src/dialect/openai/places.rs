@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::responses;
 use crate::dialect::{Outline, Slot};
 use crate::exchange::Operation;
 use crate::wire::json::Paths;
@@ -56,7 +57,11 @@ static EMBEDDINGS: LazyLock<Paths<Slot>> = LazyLock::new(|| {
 /// Where the parts of an answer stand.
 pub(super) fn outline(operation: Operation, payload: &[u8]) -> Outline {
     match operation {
-        Operation::Chat => Outline::of(&CHAT, payload),
+        Operation::Chat => {
+            let chat = Outline::of(&CHAT, payload);
+            let other = if chat.has(Slot::Choice) { None } else { responses::outline(payload) };
+            other.unwrap_or(chat)
+        }
         Operation::Embed => Outline::of(&EMBEDDINGS, payload),
         _ => Outline::default(),
     }

@@ -31,6 +31,14 @@ const KNOWN: &[(&str, &[(&str, Form)])] = &[
             ("AWS_BEDROCK_BASE_URL", Url("")),
         ],
     ),
+    // Their clients are OpenAI's.
+    ("vllm", &[("OPENAI_BASE_URL", Url("/v1")), ("OPENAI_API_BASE", Url("/v1"))]),
+    ("sglang", &[("OPENAI_BASE_URL", Url("/v1")), ("OPENAI_API_BASE", Url("/v1"))]),
+    ("llama-cpp", &[("OPENAI_BASE_URL", Url("/v1")), ("OPENAI_API_BASE", Url("/v1"))]),
+    (
+        "openrouter",
+        &[("OPENROUTER_BASE_URL", Url("/api/v1")), ("OPENROUTER_API_BASE", Url("/api/v1"))],
+    ),
     ("cohere", &[("CO_API_URL", Url(""))]),
     (
         "mistral",
@@ -136,7 +144,7 @@ mod tests {
     #[test]
     fn no_kind_is_forgotten() {
         // No client of these reads a name of its own.
-        let plain = ["grpc", "http", "tcp"];
+        let plain = ["auto", "grpc", "http", "mcp", "tcp"];
         for kind in KINDS.iter().filter(|kind| !plain.contains(kind)) {
             assert!(super::KNOWN.iter().any(|(known, _)| known == kind), "{kind}");
         }

@@ -366,6 +366,7 @@ fn a_decision_is_one_line() {
         key: "00ff".into(),
         ordinal: 1,
         dependency: Arc::from("llm"),
+        kind: "openai".into(),
         fault: Arc::from("a\nb"),
         matched: true,
         selected: true,
