@@ -97,13 +97,14 @@ impl Open {
 
     fn close(&self, chain: &Chain) {
         let mut acted = false;
+        let is_heard = self.engine.journal.is_heard();
         let mut unmatched = self.unmatched.iter().peekable();
         let mut effects = self.effects.iter().copied().zip(chain.fired()).peekable();
         for (at, considered) in self.considered.iter().enumerate() {
             while let Some((index, part)) =
                 unmatched.next_if(|(index, _)| *index < considered.index)
             {
-                self.pass_by(*index, *part);
+                self.pass_by(*index, *part, is_heard);
             }
             let mut fired: Vec<(&'static str, &Fired)> = Vec::new();
             while let Some(effect) = effects.next_if(|(_, fired)| fired.fault == at) {
@@ -113,13 +114,13 @@ impl Open {
             acted |= entry.hit;
             let loaded = self.loaded(considered.index);
             loaded.books.add(&entry);
-            if self.engine.journal.is_heard() {
+            if is_heard {
                 let drawn = considered.drawn(&fired, loaded.rule.effects.len() > 1);
                 self.record(considered.index, true, &entry, drawn);
             }
         }
         for (index, part) in unmatched {
-            self.pass_by(*index, *part);
+            self.pass_by(*index, *part, is_heard);
         }
         if self.touched
             && !acted
@@ -129,9 +130,10 @@ impl Open {
         }
     }
 
-    fn pass_by(&self, index: usize, part: Part) {
+    #[inline]
+    fn pass_by(&self, index: usize, part: Part, is_heard: bool) {
         self.loaded(index).books.pass_by(part);
-        if self.engine.journal.is_heard() {
+        if is_heard {
             self.record(index, false, &Entry::default(), BTreeMap::new());
         }
     }

@@ -105,7 +105,7 @@ impl Selector {
 /// Whether any value of the header fits the glob.
 fn has_header(headers: &HeaderMap, (name, glob): &(HeaderName, Pattern)) -> bool {
     let mut values = headers.get_all(name).iter();
-    values.any(|value| glob.is_match(&*String::from_utf8_lossy(value.as_bytes())))
+    values.any(|value| glob.is_match(&String::from_utf8_lossy(value.as_bytes())))
 }
 
 #[cfg(test)]
