@@ -56,6 +56,10 @@ impl Dialect for Cohere {
         failure::quota_headers(quota)
     }
 
+    fn is_content(&self, _: Operation, event: &Event, reading: &Reading) -> bool {
+        reading.tokens > 0 || answer::is_of_block(&event.data)
+    }
+
     fn finish_events(&self, operation: Operation, like: &Event, finish: &Finish<'_>) -> Vec<Event> {
         answer::finish_events(like, self.word_for(operation, finish.reason), finish.tokens)
     }

@@ -104,9 +104,9 @@ impl Dialect for Mistral {
             headers.push(("x-ratelimit-remaining-req-minute", gauge.remaining.to_string()));
         }
         if let Some(gauge) = quota.tokens {
-            headers.push(("ratelimitbysize-limit", gauge.limit.to_string()));
-            headers.push(("ratelimitbysize-remaining", gauge.remaining.to_string()));
-            headers.push(("ratelimitbysize-reset", whole_seconds(gauge.reset).to_string()));
+            headers.push(("x-ratelimit-limit-tokens-minute", gauge.limit.to_string()));
+            headers.push(("x-ratelimit-remaining-tokens-minute", gauge.remaining.to_string()));
+            headers.push(("x-ratelimit-tokens-query-cost", gauge.requested.to_string()));
         }
         headers
     }

@@ -137,8 +137,15 @@ pub trait Dialect: Debug + Send + Sync {
         known.and_then(|known| self.reason(operation, known)).unwrap_or(reason)
     }
 
+    /// Whether an event of a stream is content: a piece of the answer, or what opens or closes a
+    /// part of it.
+    fn is_content(&self, _: Operation, _: &Event, reading: &Reading) -> bool {
+        reading.tokens > 0
+    }
+
     /// The events that end a stream for a reason as this provider ends it, its terminal event
-    /// included, shaped like `like` (the last content event). Empty when it has no words for that.
+    /// included, shaped like `like` (the last event that is content). Empty when it has no words
+    /// for that.
     fn finish_events(&self, _: Operation, _like: &Event, _: &Finish<'_>) -> Vec<Event> {
         Vec::new()
     }

@@ -263,7 +263,7 @@ impl Follower {
     fn count(&mut self, event: &Event, tokens: u64) {
         self.seen.events += 1;
         self.seen.tokens += tokens;
-        if tokens > 0 {
+        if self.dialect.is_content(self.operation, event, &self.reading) {
             self.last = Some(event.clone());
         }
     }

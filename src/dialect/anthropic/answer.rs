@@ -45,8 +45,13 @@ fn note_kind(payload: &[u8], reading: &mut Reading) {
     }
 }
 
-/// The block at hand ends, then the message: for `reason`, with so many tokens, and in its last
-/// word.
+/// Whether an event opens, continues or closes a block.
+pub(super) fn is_of_block(payload: &[u8]) -> bool {
+    serde_json::from_slice::<Kind<'_>>(payload)
+        .is_ok_and(|said| said.kind.0.starts_with("content_block_"))
+}
+
+/// The block at hand ends, unless it has, then the message: for `reason`, with so many tokens.
 pub(super) fn finish_events(like: &Event, reason: &str, tokens: u64) -> Vec<Event> {
     let outline = places::outline(&like.data);
     let index = outline.first(Slot::Index).or_else(|| outline.first(Slot::CallIndex));
@@ -56,8 +61,12 @@ pub(super) fn finish_events(like: &Event, reason: &str, tokens: u64) -> Vec<Even
         return Vec::new();
     };
     let event = |kind: &str, body: serde_json::Value| Event::named(kind, body.to_string());
-    vec![
-        event("content_block_stop", json!({ "type": "content_block_stop", "index": index })),
+    let has_ended = serde_json::from_slice::<Kind<'_>>(&like.data)
+        .is_ok_and(|said| said.kind.0 == "content_block_stop");
+    let end = json!({ "type": "content_block_stop", "index": index });
+    let mut events = Vec::with_capacity(3);
+    events.extend((!has_ended).then(|| event("content_block_stop", end)));
+    events.extend([
         event(
             "message_delta",
             json!({
@@ -67,7 +76,8 @@ pub(super) fn finish_events(like: &Event, reason: &str, tokens: u64) -> Vec<Even
             }),
         ),
         event("message_stop", json!({ "type": "message_stop" })),
-    ]
+    ]);
+    events
 }
 
 #[cfg(test)]
@@ -139,6 +149,13 @@ mod tests {
              \"max_tokens\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":7}}\n\n\
              event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
         );
+        let closed = Event::named("x", r#"{"type":"content_block_stop","index":2}"#);
+        assert_eq!(finish_events(&closed, "max_tokens", 7), ends[1..]);
+        let opened = r#"{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","name":"f"}}"#;
+        let opened = Event::named("x", opened);
+        assert!(is_of_block(&opened.data) && is_of_block(&closed.data) && is_of_block(&like.data));
+        assert!(finish_events(&opened, "max_tokens", 7)[0].data.ends_with(b"\"index\":3}"));
+        assert!(!is_of_block(br#"{"type":"message_stop"}"#));
         assert_eq!(finish_events(&Event::named("ping", r#"{"type":"ping"}"#), "x", 1), []);
     }
 }

@@ -5,14 +5,18 @@ use serde_json::json;
 
 use super::places;
 use crate::dialect::words::Words;
-use crate::dialect::{Reading, Slot, reading};
+use crate::dialect::{Reading, reading};
 use crate::exchange::{Event, Operation};
 
 const TERMINAL: &[u8] = b"[DONE]";
 
-/// What an event that ends a stream may say.
+/// What an event says of itself, and what the one that ends a stream may say.
 #[derive(Deserialize)]
-struct End<'a> {
+struct Kind<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Words<'a>,
+    #[serde(default)]
+    index: Option<u64>,
     #[serde(borrow, default)]
     delta: Option<Delta<'a>>,
 }
@@ -30,7 +34,7 @@ pub(super) fn read_event(operation: Operation, payload: &[u8]) -> Reading {
     }
     let mut reading = reading::of_event(payload, &places::outline(operation, payload));
     if reading.finish.as_deref() == Some("ERROR") {
-        let end = serde_json::from_slice::<End<'_>>(payload).ok();
+        let end = serde_json::from_slice::<Kind<'_>>(payload).ok();
         let error = end.and_then(|end| end.delta).map(|delta| delta.error.0.to_string());
         reading.error = Some(error.unwrap_or_default());
     }
@@ -46,35 +50,48 @@ pub(super) fn read_message(operation: Operation, body: &[u8]) -> Reading {
     reading
 }
 
-/// The block at hand ends, then the message, then the stream.
+/// Whether an event opens, continues or closes a block.
+pub(super) fn is_of_block(payload: &[u8]) -> bool {
+    serde_json::from_slice::<Kind<'_>>(payload).is_ok_and(|said| said.block().is_some())
+}
+
+/// The block at hand ends, unless it has, then the message, then the stream.
 pub(super) fn finish_events(like: &Event, reason: &str, tokens: u64) -> Vec<Event> {
-    let outline = places::outline(Operation::Chat, &like.data);
-    let number = |slot| {
-        let spot = outline.first(slot)?;
-        serde_json::from_slice::<u64>(spot.of(&like.data)).ok()
-    };
-    let event = |body: serde_json::Value| {
-        let kind = body["type"].as_str().unwrap_or_default();
-        Event::named(kind, body.to_string())
-    };
+    let Ok(said) = serde_json::from_slice::<Kind<'_>>(&like.data) else { return Vec::new() };
+    let event = |kind: &str, body: serde_json::Value| Event::named(kind, body.to_string());
     let mut events = Vec::with_capacity(3);
-    if let Some(index) = number(Slot::CallIndex) {
-        events.push(event(json!({ "type": "tool-call-end", "index": index })));
-    } else if let Some(index) = number(Slot::Index) {
-        events.push(event(json!({ "type": "content-end", "index": index })));
-    } else if !outline.has(Slot::Reasoning) && !outline.has(Slot::Text) {
-        return Vec::new();
+    match (said.block(), said.index) {
+        (Some(_), _) if said.kind.0.ends_with("-end") => {}
+        (Some(block), Some(index)) => {
+            let kind = format!("{block}-end");
+            events.push(event(&kind, json!({ "type": kind, "index": index })));
+        }
+        // A plan is told before any block.
+        _ if said.kind.0 == "tool-plan-delta" => {}
+        _ => return events,
     }
     let count = json!({ "input_tokens": 1, "output_tokens": tokens });
-    events.push(event(json!({
+    let end = json!({
         "type": "message-end",
         "delta": {
             "finish_reason": reason,
             "usage": { "billed_units": count.clone(), "tokens": count },
         },
-    })));
+    });
+    events.push(event("message-end", end));
     events.push(Event::sse(TERMINAL));
     events
+}
+
+impl Kind<'_> {
+    /// What kind of block it is about.
+    fn block(&self) -> Option<&'static str> {
+        let (block, part) = self.kind.0.rsplit_once('-')?;
+        if !matches!(part, "start" | "delta" | "end") {
+            return None;
+        }
+        ["content", "tool-call"].into_iter().find(|known| *known == block)
+    }
 }
 
 #[cfg(test)]
@@ -133,5 +150,9 @@ mod tests {
         let plan = r#"{"type":"tool-plan-delta","delta":{"message":{"tool_plan":"I"}}}"#;
         assert_eq!(finish_events(&like(plan), "X", 1).len(), 2);
         assert_eq!(finish_events(&like("{}"), "X", 1), []);
+        let opened = r#"{"type":"tool-call-start","index":2,"delta":{}}"#;
+        assert!(raw(finish_events(&like(opened), "X", 1)).starts_with("event: tool-call-end\n"));
+        let ended = r#"{"type":"tool-call-end","index":2}"#;
+        assert!(raw(finish_events(&like(ended), "X", 1)).starts_with("event: message-end\n"));
     }
 }

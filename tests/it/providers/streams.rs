@@ -158,6 +158,29 @@ fn tool_calls_are_cut_in_the_middle_of_their_arguments() {
 }
 
 #[test]
+fn the_block_that_is_open_is_the_one_that_ends() {
+    // What is thought has ended and the call has begun, with no argument yet.
+    for (case, opened, closed) in [
+        (
+            &CALLS[0],
+            8,
+            "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n",
+        ),
+        (&CALLS[0], 6, "event: message_delta\n"),
+        (&CALLS[3], 4, "event: tool-call-end\ndata: {\"type\":\"tool-call-end\",\"index\":0}\n\n"),
+        (&CALLS[3], 3, "event: message-end\n"),
+    ] {
+        let yaml = format!("{{ after: {opened} events, ending: finish_length }}");
+        let got = case.through("truncate", &yaml);
+        let before: usize =
+            case.heard(case.answer).events[..opened].iter().map(|event| event.raw.len()).sum();
+        assert_eq!(got.bytes[..before], case.answer[..before], "{}", case.name);
+        let end = text(&got.bytes[before..]);
+        assert!(end.starts_with(closed), "{} after {opened}: {end}", case.name);
+    }
+}
+
+#[test]
 fn an_error_breaks_into_a_stream_in_its_providers_words() {
     for case in STREAMS {
         let got = case.through("error", "{ as: overloaded, after: 2 tokens }");
