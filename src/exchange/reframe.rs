@@ -32,26 +32,31 @@ pub(super) fn sse(raw: &[u8], had: &[u8], data: &[u8]) -> Bytes {
     };
     for line in &lines {
         let end = &raw[line.end.clone()];
-        match &line.prefix {
-            None => {
-                // With the line between them gone, a CR and an LF would become one line end.
-                if line.text.is_empty() && out.ends_with(b"\r") && end == b"\n" {
-                    out.push(b'\n');
-                }
-                out.extend_from_slice(&raw[line.text.start..line.end.end]);
-            }
-            // What has more lines than the event had goes to where the last one stood.
-            Some(prefix) if line.text == last.text => {
-                new.by_ref().for_each(|text| put(&mut out, &raw[prefix.clone()], text, end));
-            }
-            Some(prefix) => {
-                if let Some(text) = new.next() {
-                    put(&mut out, &raw[prefix.clone()], text, end);
-                }
-            }
+        let Some(prefix) = &line.prefix else {
+            out.extend_from_slice(&raw[line.text.start..line.end.end]);
+            continue;
+        };
+        // What has more lines than the event had goes to where the last one stood.
+        let most = if line.text == last.text { usize::MAX } else { 1 };
+        let mut gone = true;
+        for text in new.by_ref().take(most) {
+            put(&mut out, &raw[prefix.clone()], text, end);
+            gone = false;
+        }
+        if gone {
+            end_with(&mut out, end);
         }
     }
     out.into()
+}
+
+/// Ends the line before one that is gone as that one ended: else a CR and an LF that were apart
+/// could become one line end, or two ends of lines the end of the event.
+fn end_with(out: &mut Vec<u8>, end: &[u8]) {
+    let ends = [&b"\r\n"[..], b"\n", b"\r"];
+    let length = ends.into_iter().find(|end| out.ends_with(end)).map_or(0, <[u8]>::len);
+    out.truncate(out.len() - length);
+    out.extend_from_slice(end);
 }
 
 struct Line {
@@ -128,6 +133,8 @@ mod tests {
             ("data\n\n", "b", "data: b\n\n"),
             ("data: a\nid: 1\ndata: b\n\n", "c", "data: c\nid: 1\n\n"),
             ("data: a\r\nid: 1\r\n\r\n", "b\nc", "data: b\r\ndata: c\r\nid: 1\r\n\r\n"),
+            ("data: a\rdata: b\n\r\n", "c", "data: c\n\r\n"),
+            ("data: a\ndata: b\nid: 1\rdata: c\n\n", "d", "data: d\nid: 1\n\n"),
             ("event: e\r\n\r\n", "b", "event: e\r\ndata: b\r\n\r\n"),
             ("database: x\ndata: a\n\n", "b", "database: x\ndata: b\n\n"),
         ] {
