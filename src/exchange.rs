@@ -92,6 +92,11 @@ pub struct Facts {
     pub max_tokens: Option<u32>,
     /// The names of the tools that the request offers to the model; of a tool call, the one called.
     pub tools: Vec<String>,
+    /// What a store is asked about: a collection, index, namespace or class; with its tenant or
+    /// database in front where the request names one.
+    pub collection: Option<String>,
+    /// How many hits a search asks for.
+    pub top_k: Option<u32>,
     /// How many messages of the user the request holds: 1 in the first turn of a conversation, 0
     /// when unknown.
     pub turn: u32,

@@ -2,6 +2,7 @@
 //!
 //! Each type reads itself from text and refuses a bare number, naming the right form.
 
+mod bounds;
 mod moment;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde::de::{self, Visitor};
 
+pub use self::bounds::Bounds;
 pub use self::moment::rfc3339;
 
 /// Why a value with a unit was refused: one sentence that says what to write instead.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use brownout::dialect::{self, Dialect};
 use brownout::engine::identify::Identify;
-use brownout::engine::{Arming, Engine, Rule, Selector};
+use brownout::engine::selector::Part;
+use brownout::engine::{Arming, Engine, Pattern, Rule, Selector};
 use brownout::exchange::{Event, Operation};
 use brownout::fault::{Latency, Spec};
 use brownout::measure::Recorder;
@@ -57,8 +58,8 @@ pub(crate) fn all() -> Vec<Case> {
     }
     for rules in [50, 200] {
         let name = format!("decide/{rules}_armed/none_matches");
-        let other = Glob::new("gpt-3.5*").expect("a pattern").compile_matcher();
-        let selector = Selector { model: Some(other.into()), ..Selector::default() };
+        let other = Pattern::glob("gpt-3.5*").expect("a pattern");
+        let selector = Selector::new([Part::Model(other)]);
         add(&name, Box::new(decide(engine(rules, &selector, 100.0), rules)));
     }
     add("dialect/read_request", Box::new(read_request()));
@@ -122,8 +123,8 @@ fn engine(rules: usize, selector: &Selector, percent: f64) -> Engine {
             target_text: "llm".into(),
             selector: selector.clone(),
             percent: Ramp { from: percent, to: percent },
-            sticky: None,
             effects: vec![(Latency::NAME, spec.build().expect("the options fit together"))],
+            ..Rule::default()
         }
     };
     Engine::new(42, (0..rules).map(rule).collect(), Recorder::none())

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Control;
 use crate::engine::{Arming, Tally};
+use crate::measure::record::Replayed;
 use crate::units::{Percent, Ramp, Span};
 
 /// What `POST /v1/faults/NAME/arm` takes; every part is optional.
@@ -48,6 +49,9 @@ pub struct Status {
     #[serde(default)]
     pub gateways: BTreeMap<String, String>,
     pub faults: Vec<FaultStatus>,
+    /// How much of an earlier run has been met again (`--replay`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replayed>,
     /// TLS handshakes with the app that failed although no fault touched them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_handshakes: Vec<HandshakeStatus>,
@@ -81,6 +85,9 @@ pub struct FaultStatus {
     pub name: String,
     pub target: String,
     pub armed: bool,
+    /// It is in the shadow: counted, never acting.
+    #[serde(default)]
+    pub shadow: bool,
     /// Seconds until it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_in_s: Option<f64>,
@@ -185,6 +192,7 @@ async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
         trust: file.trust.clone(),
         gateways: file.gateways.iter().cloned().collect(),
         faults: fault_list(&control),
+        replay: control.engine.replayed(),
         failed_handshakes: handshake_list(&control),
     })
 }
@@ -212,10 +220,12 @@ fn fault_list(control: &Control) -> Vec<FaultStatus> {
         .engine
         .tallies()
         .into_iter()
-        .map(|(name, tally)| {
+        .zip(control.engine.rules())
+        .map(|((name, tally), rule)| {
             let arming = armed.iter().find(|(other, _)| *other == name).map(|(_, arming)| arming);
             FaultStatus {
-                target: target_of(control, &name),
+                target: rule.target_text.clone(),
+                shadow: rule.shadow,
                 armed: arming.is_some(),
                 ends_in_s: arming
                     .and_then(|arming| arming.until)
@@ -225,12 +235,6 @@ fn fault_list(control: &Control) -> Vec<FaultStatus> {
             }
         })
         .collect()
-}
-
-fn target_of(control: &Control, fault: &str) -> String {
-    let rules = control.engine.rules();
-    let rule = rules.iter().find(|rule| &*rule.name == fault);
-    rule.map(|rule| rule.target_text.clone()).unwrap_or_default()
 }
 
 async fn arm(

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Tally};
 use crate::measure::attempts::Tracker;
 use crate::measure::{Call, CallEnd, FailedHandshake, Observation, Sample};
 
@@ -270,6 +270,8 @@ fn write_faults(text: &mut String, engine: &Engine) {
             ("hit", tally.hit),
             ("impossible", tally.impossible),
             ("let_go", tally.let_go),
+            ("would_hit", tally.would_hit),
+            ("out_of_turn", tally.out_of_turn.values().sum()),
         ];
         for (stage, count) in stages {
             let _ = writeln!(
@@ -279,6 +281,53 @@ fn write_faults(text: &mut String, engine: &Engine) {
             );
         }
     }
+    write_effects(text, &tallies);
+}
+
+/// What faults changed, and how far what they did is what was wished.
+fn write_effects(text: &mut String, tallies: &[(Arc<str>, Tally)]) {
+    let mut family = |name: &str, kind: &str, help: &str, samples: Vec<String>| {
+        let _ = writeln!(text, "# HELP brownout_fault_{name} {help}");
+        let _ = writeln!(text, "# TYPE brownout_fault_{name} {kind}");
+        for sample in samples {
+            let _ = writeln!(text, "brownout_fault_{sample}");
+        }
+    };
+    let counts = |name: &str, count: fn(&Tally) -> u64| -> Vec<String> {
+        let sample = |(fault, tally): &(Arc<str>, Tally)| {
+            format!("{name}_total{{fault=\"{}\"}} {}", escaped(fault), count(tally))
+        };
+        tallies.iter().map(sample).collect()
+    };
+    let bytes = counts("changed_bytes", |tally| tally.bytes_changed);
+    family("changed_bytes", "counter", "Bytes of answers that a fault changed.", bytes);
+    let events = counts("changed_events", |tally| tally.events_changed);
+    family("changed_events", "counter", "Events of answers that a fault changed.", events);
+    let mut percents = Vec::new();
+    let mut delays = Vec::new();
+    for (fault, tally) in tallies {
+        let fault = escaped(fault);
+        let [low, high] = tally.percent_interval.map_or([None; 2], |bounds| bounds.map(Some));
+        let all = [("wanted", tally.percent_wanted), ("real", tally.percent_real)];
+        for (which, percent) in all.into_iter().chain([("real_low", low), ("real_high", high)]) {
+            percents.extend(percent.map(|percent| {
+                format!("percent{{fault=\"{fault}\",which=\"{which}\"}} {percent}")
+            }));
+        }
+        for (which, told) in [("wanted", tally.delay_wanted), ("real", tally.delay_real)] {
+            let Some(told) = told else { continue };
+            for (quantile, value) in [("0.5", told.p50), ("0.95", told.p95), ("0.99", told.p99)] {
+                delays.extend(value.map(|value| {
+                    format!("delay_seconds{{fault=\"{fault}\",which=\"{which}\",quantile=\"{quantile}\"}} {value}")
+                }));
+            }
+        }
+    }
+    let help =
+        "Percent of matched exchanges that a fault chose: wanted, real, and its 95 % interval.";
+    family("percent", "gauge", help, percents);
+    let help = "How long a fault held exchanges back: wanted and real.";
+    family("delay_seconds", "gauge", help, delays);
 }
 
 /// A label value as OpenMetrics wants it.

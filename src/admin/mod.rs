@@ -138,8 +138,8 @@ mod tests {
             target_text: "llm".into(),
             selector: Selector::default(),
             percent: Ramp { from: 100.0, to: 100.0 },
-            sticky: None,
             effects: Vec::new(),
+            ..Rule::default()
         };
         Control {
             engine: Arc::new(Engine::new(1, vec![rule], Recorder::none())),

@@ -206,6 +206,22 @@ pub(crate) struct RunArgs {
     /// Listen on free ports instead of the file's.
     #[arg(long)]
     pub(crate) random_ports: bool,
+
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
+}
+
+/// How faults decide.
+#[derive(Debug, Args)]
+pub(crate) struct AgainArgs {
+    /// Meet the decisions of an earlier run again: the same faults on the same requests with the same
+    /// draws, whatever the file says now about where, when and how often.
+    #[arg(long, value_name = "DECISIONS.JSONL")]
+    pub(crate) replay: Option<PathBuf>,
+
+    /// Count what every fault would hit; none acts.
+    #[arg(long)]
+    pub(crate) shadow: bool,
 }
 
 #[derive(Debug, Args)]
@@ -262,6 +278,9 @@ pub(crate) struct ServeArgs {
     /// that no connection is refused meanwhile.
     #[arg(long, value_name = "PATH")]
     pub(crate) handover: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) again: AgainArgs,
 
     /// How long what is under way may take to end after Ctrl-C or SIGTERM.
     #[arg(long, value_name = "TIME", default_value = "25s")]

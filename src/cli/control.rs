@@ -61,6 +61,9 @@ pub(crate) fn status(args: &AdminArgs) -> Result<u8, Failed> {
     for fault in &status.faults {
         let state = match (fault.armed, fault.ends_in_s) {
             (false, _) => "off".to_owned(),
+            (true, _) if fault.shadow => {
+                format!("in the SHADOW, would have hit {}", fault.tally.would_hit)
+            }
             (true, None) => "ARMED".to_owned(),
             (true, Some(seconds)) => format!("ARMED for {seconds:.0} s more"),
         };
@@ -74,6 +77,9 @@ pub(crate) fn status(args: &AdminArgs) -> Result<u8, Failed> {
             fault.tally.let_go,
             fault.tally.impossible
         ));
+    }
+    if let Some(replay) = &status.replay {
+        text.push_str(&format!("  replay of {}\n", crate::report::replayed(replay)));
     }
     for failed in &status.failed_handshakes {
         let why = match failed.reason.as_str() {

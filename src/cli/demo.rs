@@ -32,6 +32,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<u8, Failed> {
         wait_timeout: Duration::from_secs(10),
         admin: None,
         allow_public: false,
+        replay: None,
         reproduce: format!("brownout demo{fixed} --seed {}", args.seed),
     };
     let finished = conduct(plan, setup, &args.out)?;

@@ -6,10 +6,28 @@ use super::args::FileArgs;
 use super::{Failed, terminal};
 use crate::config;
 use crate::config::plan::Plan;
+use crate::engine::Replay;
+use crate::experiment::read_journal;
 
 /// Finds, reads and checks the file; warnings go to stderr.
 pub(crate) fn load(args: &FileArgs) -> Result<Plan, Failed> {
     find(args, &options(args))
+}
+
+/// The file with every fault in the shadow, where that is wished.
+pub(crate) fn shadowed(args: &FileArgs, shadow: bool) -> FileArgs {
+    let mut args = args.clone();
+    if shadow {
+        args.sets.push("safety.shadow=true".to_owned());
+    }
+    args
+}
+
+/// The journal that is to be replayed, with its name.
+pub(crate) fn journal(path: Option<&Path>) -> Result<Option<(String, Replay)>, Failed> {
+    let Some(path) = path else { return Ok(None) };
+    let replay = read_journal(path).map_err(|error| Failed::usage(error.to_string()))?;
+    Ok(Some((path.display().to_string(), replay)))
 }
 
 /// The same by the text alone: other files that it names need not be there.

@@ -5,12 +5,13 @@ use super::{Failed, exit, inputs, progress, signals, terminal};
 use crate::config::plan::Plan;
 use crate::config::setting_shown;
 use crate::dice::Dice;
+use crate::engine::Replay;
 use crate::experiment::{self, App, Finished, Options, Ports, Progress, Target};
 use crate::load::without_keys;
 use crate::report;
 
 pub(crate) fn run(args: &RunArgs) -> Result<u8, Failed> {
-    let mut file = args.file.clone();
+    let mut file = inputs::shadowed(&args.file, args.again.shadow);
     if let Some(app) = &args.app {
         file.sets.push(format!("workload.app={app}"));
     }
@@ -26,6 +27,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<u8, Failed> {
         wait_timeout: args.wait_timeout.0,
         admin: args.admin,
         allow_public: args.allow_public,
+        replay: inputs::journal(args.again.replay.as_deref())?,
         reproduce: reproduce(args, &plan, seed),
     };
     let finished = conduct(plan, setup, &args.out)?;
@@ -41,6 +43,7 @@ pub(crate) struct Conduct {
     pub(crate) wait_timeout: std::time::Duration,
     pub(crate) admin: Option<std::net::SocketAddr>,
     pub(crate) allow_public: bool,
+    pub(crate) replay: Option<(String, Replay)>,
     pub(crate) reproduce: String,
 }
 
@@ -61,6 +64,7 @@ pub(crate) fn conduct(mut plan: Plan, setup: Conduct, out: &OutArgs) -> Result<F
             wait_timeout: setup.wait_timeout,
             admin: setup.admin,
             allow_public: setup.allow_public,
+            replay: setup.replay,
             reproduce: setup.reproduce,
             stop: signals::watch(
                 "finishing: faults are off, the report is being written (once more to stop now)",
@@ -119,6 +123,12 @@ fn reproduce(args: &RunArgs, plan: &Plan, seed: u64) -> String {
     }
     for set in &args.file.sets {
         command.push_str(&format!(" --set {}", quoted(&setting_shown(set))));
+    }
+    if args.again.shadow {
+        command.push_str(" --shadow");
+    }
+    if let Some(journal) = &args.again.replay {
+        command.push_str(&format!(" --replay {}", quoted(&journal.display().to_string())));
     }
     if let Some(exec) = &args.exec {
         command.push_str(&format!(" --exec {}", quoted(&without_keys(exec))));

@@ -21,7 +21,9 @@ use crate::units::Span;
 const LEASE_TICK: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
-    let mut plan = inputs::load(&args.file)?;
+    let file = inputs::shadowed(&args.file, args.again.shadow);
+    let mut plan = inputs::load(&file)?;
+    let replay = inputs::journal(args.again.replay.as_deref())?;
     if !args.admin.ip().is_loopback() && !args.allow_remote_admin {
         return Err(Failed::usage(format!(
             "the admin API at {} could be called by anyone who reaches it; use 127.0.0.1, or say --allow-remote-admin",
@@ -45,11 +47,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
         let mut stop = signals::watch_but_hangup(
             "finishing: faults are off, connections are being ended (once more to stop now)",
         );
-        let mut reloads = Reloads::of(&args.file, args.watch);
+        let mut reloads = Reloads::of(&file, args.watch);
         let setup = Setup {
             seed,
             ports: if args.random_ports { Ports::Free } else { Ports::AsWritten },
             journal: journal.as_deref(),
+            replay,
             mark: args.mark,
             socket_mark: args.socket_mark,
             inherited: taken.as_ref().map(|taken| taken.sockets.clone()).unwrap_or_default(),
@@ -74,7 +77,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             tokio::select! {
                 () = Stop::Soon.wished(&mut stop) => break false,
                 wish = reloads.next() => {
-                    reload::carry_out(wish, &mut world, &control, &args.file).await;
+                    reload::carry_out(wish, &mut world, &control, &file).await;
                 }
                 step = handover::step(post.as_mut()) => match step {
                     Step::Asked(next) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::lower::gateway::{hosts_of, prefix_of, ways_in};
 use super::plan::{Dependency, Phase, Plan, Upstream};
-use crate::engine::{Rule, Selector, Sticky};
+use crate::engine::{Rule, Sticky};
 use crate::fault::KINDS;
 use crate::net::{HttpVersion, UpstreamTls};
 use crate::proxy::ListenTls;
@@ -231,7 +231,7 @@ fn selection(rule: &Rule) -> String {
         percent => format!("{percent} % of the"),
     };
     let mut text = format!("{share} requests to {}", rule.target_text);
-    let parts = conditions_of(&rule.selector);
+    let parts: Vec<String> = rule.selector.parts().iter().map(ToString::to_string).collect();
     if !parts.is_empty() {
         let _ = write!(text, " where {}", parts.join(" and "));
     }
@@ -242,35 +242,22 @@ fn selection(rule: &Rule) -> String {
         Some(Sticky::User) => text.push_str(", the same users all along"),
         None => {}
     }
+    if let Some(cause) = &rule.cause {
+        let _ = write!(text, ", {cause}");
+    }
+    if let Some(steps) = &rule.escalation {
+        let _ = write!(text, ", {steps}");
+    }
+    if !rule.when.is_empty() {
+        let _ = write!(text, "; {}", rule.when);
+    }
+    if rule.opt_in {
+        let _ = write!(text, "; only those with `x-brownout-fault: {}`", rule.name);
+    }
+    if rule.shadow {
+        text.push_str("; in the shadow: counted, never acts");
+    }
     text
-}
-
-fn conditions_of(selector: &Selector) -> Vec<String> {
-    let mut parts = Vec::new();
-    if let Some(operation) = selector.operation {
-        parts.push(format!("the operation is {}", operation.as_str()));
-    }
-    if let Some(method) = &selector.method {
-        parts.push(format!("the method is {method}"));
-    }
-    if let Some(path) = &selector.path {
-        parts.push(format!("the path is {}", path.glob()));
-    }
-    for (name, value) in &selector.headers {
-        parts.push(format!("the header {name} is {}", value.glob()));
-    }
-    if let Some(model) = &selector.model {
-        parts.push(format!("the model is {}", model.glob()));
-    }
-    match selector.stream {
-        Some(true) => parts.push("the answer is streamed".into()),
-        Some(false) => parts.push("the answer is not streamed".into()),
-        None => {}
-    }
-    if let Some(user) = &selector.user {
-        parts.push(format!("the user is {}", user.glob()));
-    }
-    parts
 }
 
 fn conditions(expectation: &Expectation) -> String {
@@ -306,6 +293,9 @@ fn write_safety(text: &mut String, plan: &Plan) {
     }
     if let Some(heartbeat) = safety.heartbeat {
         parts.push(format!("disarms without a word for {}", Span(heartbeat)));
+    }
+    if safety.steer_by_header {
+        parts.push("requests may steer faults by x-brownout-fault and x-brownout-skip".to_owned());
     }
     if parts.is_empty() {
         return;

@@ -52,8 +52,9 @@ impl Plan {
 impl Plan {
     /// All that makes a fault what it is, for telling whether another file has the same.
     pub fn meaning_of(&self, rule: &Rule) -> String {
-        let mut meaning =
-            format!("{:?}", (&rule.targets, &rule.selector, &rule.percent, &rule.sticky));
+        let place = (&rule.targets, &rule.selector, rule.opt_in, rule.shadow);
+        let often = (&rule.percent, &rule.escalation, &rule.sticky, &rule.cause, &rule.when);
+        let mut meaning = format!("{:?}", (place, often));
         for (effect, _) in &rule.effects {
             meaning.push_str(&format!("; {effect}: {}", self.effect_text(&rule.name, effect)));
         }
@@ -126,6 +127,8 @@ pub struct Safety {
     pub max_duration: Option<Duration>,
     /// No word from the controller for this long: everything is disarmed (`serve`).
     pub heartbeat: Option<Duration>,
+    /// Requests may steer faults by headers.
+    pub steer_by_header: bool,
 }
 
 /// A health check of the app during the run.

@@ -20,6 +20,7 @@ mod openai;
 pub mod outline;
 mod plain;
 mod postgres;
+pub mod prompt;
 mod qdrant;
 mod reading;
 mod redis;

@@ -75,6 +75,7 @@ impl Asked {
             max_tokens: self.max_tokens,
             tools: self.tools,
             turn: if operation == Operation::Chat { self.turn } else { 0 },
+            ..Facts::default()
         }
     }
 }

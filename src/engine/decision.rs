@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::selector::Part;
+use super::selector::Key;
+use super::shadow::{Outcome, Shadows};
 use super::snapshot::Snapshot;
 use super::tally::{Entry, Missed};
 use super::{Inner, Loaded};
@@ -38,13 +39,17 @@ pub(super) struct Open {
     pub(super) kind: &'static str,
     pub(super) at: Duration,
     /// Faults that were armed and are not for this exchange, by their index among what was armed.
-    pub(super) unmatched: Vec<(usize, Part)>,
+    pub(super) unmatched: Vec<(usize, Key)>,
     /// All others that were armed.
     pub(super) considered: Vec<Considered>,
     /// The key of each effect in the chain.
     pub(super) effects: Vec<&'static str>,
+    /// How long it was really held back, where that is told.
+    pub(super) held: Option<Duration>,
     /// It was counted as touched against `max_affected`.
     pub(super) touched: bool,
+    /// Kept as long as the exchange lasts.
+    pub(super) _shadows: Shadows,
 }
 
 /// One fault that was armed for the exchange's dependency, and matches.
@@ -56,8 +61,14 @@ pub(super) struct Considered {
     /// What was drawn for its percent (0 to 100).
     pub(super) roll: Option<f64>,
     pub(super) selected: bool,
+    /// The part of `when` that did not hold.
+    pub(super) out_of_turn: Option<&'static str>,
     /// Why it was let go although it matched.
     pub(super) let_go: Option<&'static str>,
+    /// The seed of the run that is replayed here.
+    pub(super) seed: Option<u64>,
+    /// What would have become of a fault in the shadow.
+    pub(super) shadow: Option<Outcome>,
     /// Effects that could not be armed, and why.
     pub(super) unarmed: Vec<(&'static str, &'static str)>,
     /// Effect, name and value of each draw at arming.
@@ -68,6 +79,13 @@ impl Decision {
     /// Closes the books now.
     pub fn close(self) {
         drop(self);
+    }
+
+    /// How long the exchange has really been held back by what was decided.
+    pub fn held(&mut self, time: Duration) {
+        if let Some(open) = &mut self.open {
+            open.held = Some(open.held.unwrap_or_default() + time);
+        }
     }
 
     /// The faults that have acted so far.
@@ -98,29 +116,33 @@ impl Open {
     fn close(&self, chain: &Chain) {
         let mut acted = false;
         let is_heard = self.engine.journal.is_heard();
+        let wished: Duration = chain.fired().map(|fired| fired.wait).sum();
         let mut unmatched = self.unmatched.iter().peekable();
         let mut effects = self.effects.iter().copied().zip(chain.fired()).peekable();
         for (at, considered) in self.considered.iter().enumerate() {
-            while let Some((index, part)) =
-                unmatched.next_if(|(index, _)| *index < considered.index)
+            while let Some((index, key)) = unmatched.next_if(|(index, _)| *index < considered.index)
             {
-                self.pass_by(*index, *part, is_heard);
+                self.pass_by(*index, *key, is_heard);
             }
             let mut fired: Vec<(&'static str, &Fired)> = Vec::new();
             while let Some(effect) = effects.next_if(|(_, fired)| fired.fault == at) {
                 fired.push(effect);
             }
-            let entry = considered.entry(&fired);
-            acted |= entry.hit;
             let loaded = self.loaded(considered.index);
+            let mut entry = considered.entry(&fired, loaded.rule.shadow);
+            entry.held = self.held.and_then(|held| share_of(held, entry.wait, wished));
+            acted |= entry.hit;
             loaded.books.add(&entry);
+            if entry.hit || entry.would_hit {
+                self.engine.hit(loaded, self.at);
+            }
             if is_heard {
                 let drawn = considered.drawn(&fired, loaded.rule.effects.len() > 1);
-                self.record(considered.index, true, &entry, drawn);
+                self.record(considered.index, considered.seed, Some(&entry), drawn);
             }
         }
-        for (index, part) in unmatched {
-            self.pass_by(*index, *part, is_heard);
+        for (index, key) in unmatched {
+            self.pass_by(*index, *key, is_heard);
         }
         if self.touched
             && !acted
@@ -131,15 +153,24 @@ impl Open {
     }
 
     #[inline]
-    fn pass_by(&self, index: usize, part: Part, is_heard: bool) {
-        self.loaded(index).books.pass_by(part);
+    fn pass_by(&self, index: usize, key: Key, is_heard: bool) {
+        self.loaded(index).books.pass_by(key);
         if is_heard {
-            self.record(index, false, &Entry::default(), BTreeMap::new());
+            self.record(index, None, None, BTreeMap::new());
         }
     }
 
-    /// Writes a line of the journal.
-    fn record(&self, index: usize, matched: bool, entry: &Entry, drawn: BTreeMap<String, f64>) {
+    /// Writes a line of the journal; without an entry the fault is not for the exchange.
+    fn record(
+        &self,
+        index: usize,
+        seed: Option<u64>,
+        entry: Option<&Entry>,
+        drawn: BTreeMap<String, f64>,
+    ) {
+        let matched = entry.is_some();
+        let nothing = Entry::default();
+        let entry = entry.unwrap_or(&nothing);
         let partly = |able: bool| {
             entry.partly.iter().find(|missed| missed.able == able).map(Missed::to_string)
         };
@@ -152,21 +183,46 @@ impl Open {
             matched,
             selected: entry.selected,
             hit: entry.hit,
+            would_hit: entry.would_hit.then_some(true),
+            out_of_turn: entry.out_of_turn.map(str::to_owned),
             impossible: entry.impossible.map(str::to_owned).or_else(|| partly(false)),
             let_go: entry.let_go.map(str::to_owned).or_else(|| partly(true)),
             drawn,
             at_s: self.at.as_secs_f64(),
+            seed: Some(seed.unwrap_or(self.engine.seed)),
         };
         self.engine.journal.record(Observation::Decision(Box::new(line)));
     }
 }
 
+/// A fault's part of the time that all of them held an exchange, in proportion to what it wished.
+fn share_of(held: Duration, wished: Duration, of: Duration) -> Option<Duration> {
+    if wished.is_zero() {
+        return None;
+    }
+    if wished == of {
+        return Some(held);
+    }
+    Some(held.mul_f64((wished.as_secs_f64() / of.as_secs_f64()).clamp(0.0, 1.0)))
+}
+
 impl Considered {
     /// What the books say of it, now that the exchange is over.
-    fn entry(&self, fired: &[(&'static str, &Fired)]) -> Entry {
+    fn entry(&self, fired: &[(&'static str, &Fired)], shadow: bool) -> Entry {
+        let Self { wanted, out_of_turn, let_go, .. } = *self;
         if !self.selected {
-            let Self { wanted, let_go, .. } = *self;
-            return Entry { wanted, let_go, ..Entry::default() };
+            return Entry { wanted, out_of_turn, let_go, ..Entry::default() };
+        }
+        if shadow {
+            let unarmed = self.unarmed.first().map(|(_, reason)| *reason);
+            let (would_hit, impossible, let_go) = match self.shadow {
+                Some(Outcome::Hit) => (true, None, None),
+                Some(Outcome::Impossible(reason)) => (false, Some(reason), None),
+                Some(Outcome::LetGo(reason)) => (false, None, Some(reason)),
+                None => (false, unarmed.or(Some(TOO_SHORT)), None),
+            };
+            let selected = true;
+            return Entry { wanted, selected, would_hit, impossible, let_go, ..Entry::default() };
         }
         let hit = fired.iter().any(|(_, fired)| fired.hit);
         let missed = self.missed(fired);
@@ -178,6 +234,7 @@ impl Considered {
             (None, None, Some(idle)) => (None, Some(idle)),
             (None, None, None) => (Some(TOO_SHORT), None),
         };
+        let sum = |of: fn(&Fired) -> u64| fired.iter().map(|(_, fired)| of(fired)).sum();
         Entry {
             wanted: self.wanted,
             selected: true,
@@ -185,6 +242,10 @@ impl Considered {
             impossible,
             let_go,
             partly: if hit { missed } else { Vec::new() },
+            bytes: sum(|fired| fired.changed.bytes),
+            events: sum(|fired| fired.changed.events),
+            wait: fired.iter().map(|(_, fired)| fired.wait).sum(),
+            ..Entry::default()
         }
     }
 

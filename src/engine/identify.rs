@@ -139,6 +139,11 @@ pub fn api_key(headers: &HeaderMap) -> Option<u64> {
     (!key.is_empty()).then(|| hash_bytes(key))
 }
 
+/// The hash by which an API key is known.
+pub fn key_hash(key: &str) -> u64 {
+    hash_bytes(key.trim().as_bytes())
+}
+
 /// The label that a request carries for brownout: `x-brownout-session`, or the entry
 /// `brownout.session` of its `baggage`.
 pub fn label(headers: &HeaderMap) -> Option<&str> {

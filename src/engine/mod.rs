@@ -6,79 +6,53 @@
 
 mod affected;
 mod decision;
+mod delays;
 pub mod identify;
+mod judge;
 mod loaded;
 mod ordinal;
 mod pattern;
 mod raw;
-mod selector;
+mod replay;
+mod rule;
+pub mod selector;
+mod shadow;
 mod snapshot;
+mod steer;
 mod tally;
 #[cfg(test)]
 mod tests;
+pub mod when;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use self::affected::Window;
 pub use self::decision::Decision;
-use self::decision::Open;
 use self::identify::Identify;
 use self::loaded::{Loaded, place_of};
 use self::ordinal::Ordinals;
-pub use self::pattern::Pattern;
+pub use self::pattern::{BadPattern, Glob, Pattern};
+pub use self::replay::{BadJournal, MOST_EXCHANGES, Replay};
+pub use self::rule::{Rule, Sticky};
 pub use self::selector::Selector;
-use self::snapshot::{Judged, Snapshot};
-use self::tally::Entry;
+use self::snapshot::{Circumstances, Snapshot};
+pub use self::steer::strip;
 pub use self::tally::Tally;
+use self::when::Turns;
 use crate::dialect::Dialect;
 use crate::dice::Dice;
 use crate::exchange::{Exchange, ExchangeKey, Level};
-use crate::fault::{self, Draw, Fault, Impossible};
 use crate::measure::Recorder;
+use crate::measure::record::Replayed;
 use crate::units::Ramp;
-
-/// Why an exchange was let go although a fault had chosen it.
-const LIMITED: &str = "max_affected reached";
-
-/// A named fault as loaded from the file: where it acts, how often, and with which effects.
-#[derive(Debug)]
-pub struct Rule {
-    /// Its name in the file.
-    pub name: Arc<str>,
-    /// The dependencies it targets, resolved to names.
-    pub targets: Vec<Arc<str>>,
-    /// How the file names the target, for reports.
-    pub target_text: String,
-    /// Its `where`.
-    pub selector: Selector,
-    /// Of matching exchanges.
-    pub percent: Ramp,
-    /// Whether the same ones suffer all along.
-    pub sticky: Option<Sticky>,
-    /// Key in the file (`latency`) and the loaded fault, in catalogue order.
-    pub effects: Vec<(&'static str, Box<dyn Fault>)>,
-}
-
-/// What a decision sticks to: the same identity meets the same fate all along.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sticky {
-    /// By the key that the request carries.
-    ApiKey,
-    /// By `identify.session`.
-    Session,
-    /// By `identify.user`.
-    User,
-}
 
 /// How a fault is armed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -102,6 +76,8 @@ pub struct Demand {
     pub handshake: bool,
     /// Connections as a whole are refused.
     pub refuse: bool,
+    /// Requests may steer faults by headers, which are to be taken off.
+    pub steered: bool,
 }
 
 /// A dependency's place in the engine, looked up once, so that no request has to search for it.
@@ -129,6 +105,14 @@ struct Inner {
     /// When the run began, since 1970.
     epoch: OnceLock<Duration>,
     journal: Recorder,
+    seed: u64,
+    /// Those that other faults set off, published with the rules.
+    followers: ArcSwap<Vec<Arc<Loaded>>>,
+    /// When the first fault was armed; what faults share counts from here.
+    origin: OnceLock<Duration>,
+    steered: AtomicBool,
+    /// With the name of its journal.
+    replay: OnceLock<(String, Replay)>,
 }
 
 /// A dependency.
@@ -152,6 +136,11 @@ impl Engine {
             epoch: OnceLock::new(),
             dice,
             journal,
+            seed,
+            followers: ArcSwap::default(),
+            origin: OnceLock::new(),
+            steered: AtomicBool::new(false),
+            replay: OnceLock::new(),
         };
         let engine = Self(Arc::new(inner));
         engine.replace(rules, &|_| false);
@@ -178,6 +167,9 @@ impl Engine {
             old => Arc::new(Loaded {
                 dice: self.0.dice.fork(&rule.name),
                 books: old.map(|old| Arc::clone(&old.books)).unwrap_or_default(),
+                cause: rule.cause.as_ref().map(|cause| cause.dice(&self.0.dice)),
+                always: rule.when.is_empty(),
+                turns: Turns::default(),
                 rule: Arc::new(rule),
             }),
         };
@@ -189,6 +181,8 @@ impl Engine {
         let kept = |name: &Arc<str>| rules.iter().any(|new| new.rule.name == *name);
         let gone = before.armed().map(|armed| Arc::clone(&armed.rule.rule.name));
         let gone: Vec<Arc<str>> = gone.filter(|name| !kept(name)).collect();
+        let followers = rules.iter().filter(|new| new.rule.when.after.is_some()).cloned();
+        self.0.followers.store(Arc::new(followers.collect()));
         self.0.rules.store(Arc::new(rules));
         self.0.publish(&changes, &before, armings);
         gone
@@ -273,101 +267,29 @@ impl Engine {
         }
     }
 
-    /// Decides for one exchange.
-    pub fn decide(
-        &self,
-        at: Duration,
-        exchange: &Exchange,
-        dialect: &'static dyn Dialect,
-    ) -> Decision {
-        self.decide_on(at, exchange, dialect, false)
-    }
-
-    /// Decides anew for a connection that has been there, since something else is armed now.
-    pub fn decide_anew(
-        &self,
-        at: Duration,
-        exchange: &Exchange,
-        dialect: &'static dyn Dialect,
-    ) -> Decision {
-        self.decide_on(at, exchange, dialect, true)
-    }
-
-    fn decide_on(
-        &self,
-        at: Duration,
-        exchange: &Exchange,
-        dialect: &'static dyn Dialect,
-        live: bool,
-    ) -> Decision {
-        let place = self.gate(&exchange.dependency).0;
-        let snapshot = self.0.snapshot.load();
-        let Judged { unmatched, mut considered } =
-            snapshot.judge(place, at, exchange, live, dialect);
-        if considered.is_empty() && unmatched.is_empty() {
-            return Decision::default();
-        }
-        let chosen = considered.iter().any(|one| one.selected);
-        let touched = self.0.admit(place, at, chosen);
-        let mut decision = Decision::default();
-        let mut effects = Vec::new();
-        for (index, one) in considered.iter_mut().enumerate().filter(|(_, one)| one.selected) {
-            if !touched {
-                one.let_go = Some(LIMITED);
-                continue;
-            }
-            let rule = &snapshot.at(one.index).rule;
-            let dice = rule.exchange_dice(exchange);
-            let acting = |(_, fault): &&(_, Box<dyn Fault>)| {
-                snapshot::acts_within(fault.as_ref(), exchange.level, live, dialect)
-            };
-            for (key, fault) in rule.rule.effects.iter().filter(acting) {
-                let mut draw = Draw::new(dice.fork(key));
-                let epoch = self.0.epoch.get().copied().unwrap_or_default();
-                let mut arming = fault::Arming { at, epoch, exchange, dialect, draw: &mut draw };
-                match fault.arm(&mut arming) {
-                    Ok(effect) => {
-                        decision.chain.push(index, effect);
-                        effects.push(*key);
-                    }
-                    Err(Impossible(reason)) => one.unarmed.push((key, reason)),
-                }
-                let drawn = draw.into_drawn().into_iter();
-                one.drawn.extend(drawn.map(|(name, value)| (*key, name, value)));
-            }
-        }
-        decision.open = Some(Box::new(Open {
-            engine: Arc::clone(&self.0),
-            snapshot: Guard::into_inner(snapshot),
-            dependency: Arc::clone(&exchange.dependency),
-            place,
-            key: exchange.key,
-            ordinal: exchange.ordinal,
-            kind: dialect.name(),
-            at,
-            unmatched,
-            considered,
-            effects,
-            touched: chosen && touched,
-        }));
-        decision
-    }
-
-    /// Counts a connection that was refused as a whole (it never becomes an exchange). Connections
-    /// have no key, so they are tallied but not journalled.
-    pub fn count_refused(&self, dependency: &str) {
-        let snapshot = self.0.snapshot.load();
-        let entry = Entry { wanted: 100.0, selected: true, hit: true, ..Entry::default() };
-        for armed in snapshot.armed_for(self.gate(dependency).0).filter(|armed| armed.refuses()) {
-            armed.rule.books.add(&entry);
-        }
-    }
-
     /// Never touches more than this share (0 to 1) of a dependency's exchanges over 30 seconds, as
     /// far as exchanges are decided on. Below 1 no connections are refused as a whole.
     pub fn limit_affected(&self, share: f64) {
         self.0.limit.store(share.to_bits(), Ordering::Relaxed);
         self.0.rearm(|_, _| {});
+    }
+
+    /// Lets requests steer faults by headers, which are to be taken off before the upstream.
+    pub fn let_requests_steer(&self, may: bool) {
+        self.0.steered.store(may, Ordering::Relaxed);
+        self.0.rearm(|_, _| {});
+    }
+
+    /// Meets the decisions of an earlier run again, by its journal's name. Only the first call counts.
+    pub fn replay(&self, journal: &str, replay: Replay) {
+        let _ = self.0.replay.set((journal.to_owned(), replay));
+    }
+
+    /// How much of the earlier run has been met, if one is replayed.
+    pub fn replayed(&self) -> Option<Replayed> {
+        let rules = self.0.rules.load();
+        let known = |fault: &str| place_of(&rules, fault).is_some();
+        self.0.replay.get().map(|(journal, replay)| replay.so_far(journal, &known))
     }
 
     /// Arms a fault, anew if it was armed; an error names the faults there are.
@@ -379,6 +301,8 @@ impl Engine {
             for (_, effect) in &rules[place].rule.effects {
                 effect.reset();
             }
+            rules[place].turns.reset();
+            let _ = self.0.origin.set(arming.from);
             armings[place] = Some(arming);
         });
         if known { Ok(()) } else { Err(self.0.unknown(fault)) }
@@ -463,7 +387,12 @@ impl Inner {
         let places = self.places.load_full();
         let dependencies: Vec<Arc<str>> =
             places.iter().map(|place| Arc::clone(&place.name)).collect();
-        let mut after = Snapshot::new(&rules, armings, &dependencies, self.limit() < 1.0);
+        let all = Circumstances {
+            limited: self.limit() < 1.0,
+            steered: self.steers(),
+            followers: &self.followers.load_full(),
+        };
+        let mut after = Snapshot::new(&rules, armings, &dependencies, &all);
         after.follow(before);
         let changed = after.differs(before);
         self.snapshot.store(Arc::new(after));
@@ -476,6 +405,26 @@ impl Inner {
     /// The books of `max_affected` for a dependency.
     fn window(&self, place: usize) -> Option<Arc<Mutex<Window>>> {
         self.places.load().get(place).map(|place| Arc::clone(&place.window))
+    }
+
+    fn steers(&self) -> bool {
+        self.steered.load(Ordering::Relaxed)
+    }
+
+    fn origin(&self) -> Duration {
+        self.origin.get().copied().unwrap_or_default()
+    }
+
+    /// A fault has hit an exchange that was decided at this time: its steps, and what it sets off.
+    fn hit(&self, fault: &Loaded, at: Duration) {
+        fault.turns.escalation.hit();
+        for follower in self.followers.load().iter() {
+            if let Some(after) = &follower.rule.when.after
+                && after.fault == fault.rule.name
+            {
+                follower.turns.cascade.hit(after, at);
+            }
+        }
     }
 
     fn limit(&self) -> f64 {

@@ -1,112 +1,159 @@
-//! A glob of a selector. Almost all are a plain text or one with a `*` or two, and those are matched
-//! without a regular expression: each armed fault's are asked about each exchange.
+//! What a text must look like: a glob, or a regular expression whose cost has an end.
 
-use globset::GlobMatcher;
+mod glob;
 
-/// A glob over a text (`*` crosses slashes), made ready.
+use globset::GlobBuilder;
+use regex::bytes::{Regex, RegexBuilder};
+
+pub use self::glob::Glob;
+
+/// How much of a text is searched, in bytes.
+const SEARCHED: usize = 64 * 1024;
+/// The longest pattern, in bytes.
+const LONGEST: usize = 1000;
+/// The largest program that a regular expression may become, in bytes: a search takes at most as
+/// many steps as the text has bytes, times what this holds.
+const LARGEST: usize = 64 * 1024;
+/// Brackets within brackets.
+const DEEPEST: u32 = 20;
+
+/// What a text must look like.
 #[derive(Clone, Debug)]
-pub struct Pattern {
-    text: Box<str>,
-    shape: Shape,
+pub enum Pattern {
+    /// The whole text; `*` stands for anything, slashes included.
+    Glob(Glob),
+    /// Any part of the text.
+    Regex(Regex),
 }
 
-#[derive(Clone, Debug)]
-enum Shape {
-    Text(Box<str>),
-    /// `a*b`; either may be empty.
-    Ends(Box<str>, Box<str>),
-    /// `*a*`
-    Inside(Box<str>),
-    Other(Box<GlobMatcher>),
+/// Why a text is no pattern, and what to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadPattern {
+    pub reason: String,
+    pub form: &'static str,
 }
 
 impl Pattern {
-    /// As it was written.
-    pub fn glob(&self) -> &str {
-        &self.text
+    /// Reads a glob.
+    pub fn glob(text: &str) -> Result<Self, BadPattern> {
+        let form = "`*` stands for anything, `?` for one character";
+        if text.len() > LONGEST {
+            return Err(BadPattern { reason: too_long(text), form });
+        }
+        let glob = GlobBuilder::new(text).literal_separator(false).build();
+        glob.map(|glob| Self::Glob(glob.compile_matcher().into()))
+            .map_err(|error| BadPattern { reason: error.kind().to_string(), form })
     }
 
-    /// Whether the whole text fits.
-    #[inline]
-    pub fn is_match(&self, text: &str) -> bool {
-        match &self.shape {
-            Shape::Text(whole) => text == &**whole,
-            Shape::Ends(start, end) => {
-                text.strip_prefix(&**start).is_some_and(|rest| rest.ends_with(&**end))
-            }
-            Shape::Inside(part) => text.contains(&**part),
-            Shape::Other(glob) => glob.is_match(text),
+    /// Reads a regular expression.
+    pub fn regex(text: &str) -> Result<Self, BadPattern> {
+        if text.len() > LONGEST {
+            let form = "write several faults, or a shorter one";
+            return Err(BadPattern { reason: too_long(text), form });
+        }
+        let built = RegexBuilder::new(text)
+            .size_limit(LARGEST)
+            .dfa_size_limit(16 * LARGEST)
+            .nest_limit(DEEPEST)
+            .build();
+        built.map(Self::Regex).map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => BadPattern {
+                reason: "it would cost too much on each request".to_owned(),
+                form: "repeat less, such as {1,20}, and say [a-z0-9] rather than \\w",
+            },
+            error => BadPattern {
+                reason: plain(&error.to_string()),
+                form: "the syntax is that of Rust's regex crate: no look-around, no back-references",
+            },
+        })
+    }
+
+    /// Whether a text looks so, as far as it is searched.
+    pub fn fits(&self, text: &str) -> bool {
+        match self {
+            Self::Glob(glob) => glob.is_match(text),
+            Self::Regex(regex) => regex.is_match(&text.as_bytes()[..text.len().min(SEARCHED)]),
+        }
+    }
+
+    /// The same of bytes that are probably text.
+    pub fn fits_bytes(&self, bytes: &[u8]) -> bool {
+        let bytes = &bytes[..bytes.len().min(SEARCHED)];
+        match self {
+            Self::Glob(glob) => glob.is_match(&*String::from_utf8_lossy(bytes)),
+            Self::Regex(regex) => regex.is_match(bytes),
         }
     }
 }
 
-impl From<GlobMatcher> for Pattern {
-    fn from(glob: GlobMatcher) -> Self {
-        let text = glob.glob().glob().into();
-        let shape = simple(&glob).unwrap_or_else(|| Shape::Other(Box::new(glob)));
-        Self { text, shape }
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Glob(glob) => f.write_str(glob.text()),
+            Self::Regex(regex) => write!(f, "like /{regex}/"),
+        }
     }
 }
 
-fn simple(glob: &GlobMatcher) -> Option<Shape> {
-    let text = glob.glob().glob();
-    // How it was to be read shows in its regular expression alone.
-    let regex = glob.glob().regex();
-    if text.contains(['?', '[', ']', '{', '}', '\\'])
-        || text.contains("**")
-        || !regex.starts_with("(?-u)^")
-        || regex.contains("[^/]")
-    {
-        return None;
-    }
-    let mut parts = text.split('*');
-    let found = match (parts.next()?, parts.next(), parts.next(), parts.next()) {
-        (whole, None, ..) => Shape::Text(whole.into()),
-        (start, Some(end), None, _) => Shape::Ends(start.into(), end.into()),
-        ("", Some(part), Some(""), None) => Shape::Inside(part.into()),
-        _ => return None,
-    };
-    Some(found)
+fn too_long(text: &str) -> String {
+    format!("it has {} bytes, and {LONGEST} are allowed", text.len())
+}
+
+/// The last line of what the parser says, which names the reason.
+fn plain(error: &str) -> String {
+    let last = error.lines().map(str::trim).filter(|line| !line.is_empty()).next_back();
+    last.unwrap_or("it cannot be read").trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use globset::{Glob, GlobBuilder};
-    use proptest::prelude::*;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
-    fn shape(text: &str) -> Shape {
-        Pattern::from(Glob::new(text).unwrap().compile_matcher()).shape
+    #[test]
+    fn globs_fit_as_a_whole_and_expressions_anywhere() {
+        let glob = Pattern::glob("/v1/*").unwrap();
+        assert!(glob.fits("/v1/chat/completions") && !glob.fits("/x/v1/chat"));
+        let regex = Pattern::regex("v[12]/(chat|embed)").unwrap();
+        assert!(
+            regex.fits("/v2/embeddings")
+                && regex.fits_bytes(b"\xff/v1/chat")
+                && !regex.fits("/v3/chat")
+        );
+        assert!(Pattern::regex(r"(?i)\bgold\b").unwrap().fits("tier: GOLD"));
+        assert!(Pattern::regex(r"\d{3}-\d{4}").unwrap().fits("call 555-1234"));
     }
 
     #[test]
-    fn what_is_plain_takes_no_regular_expression() {
-        assert!(matches!(shape("/v1/embeddings"), Shape::Text(_)));
-        assert!(matches!(shape("gpt-*"), Shape::Ends(..)));
-        assert!(matches!(shape("*"), Shape::Ends(..)));
-        assert!(matches!(shape("*/completions*"), Shape::Inside(_)));
-        for text in ["a?c", "{a,b}", "[ab]", "a\\*", "**/a", "a*b*c"] {
-            assert!(matches!(shape(text), Shape::Other(_)), "{text}");
+    fn hostile_expressions_are_refused_when_they_are_read() {
+        let hostile = [
+            r"(\w{1,100}){1,100}",
+            r"((((a{1,50}){1,50}){1,50}){1,50})",
+            r".{0,100000}x",
+            r"(a|b|c|d){9999}",
+            r"\pL{500}",
+        ];
+        for text in hostile {
+            let bad = Pattern::regex(text).unwrap_err();
+            assert!(bad.reason.contains("cost too much"), "{text}: {bad:?}");
         }
-        for builder in [
-            GlobBuilder::new("A*").case_insensitive(true),
-            GlobBuilder::new("A*").literal_separator(true),
-        ] {
-            let glob = builder.build().unwrap().compile_matcher();
-            assert!(matches!(Pattern::from(glob).shape, Shape::Other(_)));
-        }
+        let deep = "(".repeat(400) + "a" + &")".repeat(400);
+        assert!(Pattern::regex(&deep).is_err() && Pattern::regex(&"a".repeat(1001)).is_err());
+        let bad = Pattern::regex(r"(?=x)").unwrap_err();
+        assert!(bad.form.contains("no look-around"), "{bad:?}");
+        assert!(Pattern::regex("a(").unwrap_err().reason.contains("unclosed"));
     }
 
-    proptest! {
-        #[test]
-        fn a_shortcut_says_what_the_glob_says(
-            pattern in "[ab/.+é]{0,4}[*]{0,1}[ab/.+é]{0,3}[*]{0,1}[ab?]{0,2}",
-            text in "[ab/.+é\n]{0,8}",
-        ) {
-            let glob = Glob::new(&pattern).unwrap().compile_matcher();
-            let expected = glob.is_match(&text);
-            prop_assert_eq!(Pattern::from(glob).is_match(&text), expected);
+    #[test]
+    fn the_dearest_expression_ends_soon() {
+        // The classic traps of backtracking, on the text that trips them.
+        let text = "a".repeat(10 * SEARCHED);
+        for trap in ["(a+)+$", "(a|aa)+b", "(.*)(.*)(.*)b", "(x+x+)+y", "a{0,200}a{0,200}b"] {
+            let pattern = Pattern::regex(trap).unwrap();
+            let begun = Instant::now();
+            pattern.fits(&text);
+            assert!(begun.elapsed() < Duration::from_secs(5), "{trap}: {:?}", begun.elapsed());
         }
     }
 }

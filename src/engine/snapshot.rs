@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::decision::Considered;
-use super::selector::Part;
+use super::loaded::View;
+use super::selector::{Key, Reading};
 use super::{Arming, Demand, Loaded};
 use crate::dialect::Dialect;
-use crate::exchange::{Exchange, Level};
+use crate::exchange::Level;
 use crate::fault::{Fault, Within};
 use crate::units::Ramp;
 
@@ -24,10 +25,31 @@ pub(super) struct Snapshot {
     versions: Vec<u64>,
 }
 
+/// What is not said by the armings.
+#[derive(Debug)]
+pub(super) struct Circumstances<'a> {
+    /// `max_affected` is below 1.
+    pub(super) limited: bool,
+    /// Requests may steer faults.
+    pub(super) steered: bool,
+    /// The rules that others set off.
+    pub(super) followers: &'a [Arc<Loaded>],
+}
+
+impl Circumstances<'_> {
+    /// Whether a fault's hits are waited for: each has to be an exchange then.
+    fn watches(&self, fault: &str) -> bool {
+        let waits = |rule: &Arc<Loaded>| {
+            rule.rule.when.after.as_ref().is_some_and(|after| *after.fault == *fault)
+        };
+        self.followers.iter().any(waits)
+    }
+}
+
 /// An exchange as armed faults see it.
 pub(super) struct Judged {
     /// By their index, those that it is not for, and why.
-    pub(super) unmatched: Vec<(usize, Part)>,
+    pub(super) unmatched: Vec<(usize, Key)>,
     /// All others.
     pub(super) considered: Vec<Considered>,
 }
@@ -49,7 +71,7 @@ impl Snapshot {
         rules: &[Arc<Loaded>],
         armings: Vec<Option<Arming>>,
         dependencies: &[Arc<str>],
-        limited: bool,
+        all: &Circumstances<'_>,
     ) -> Self {
         let armed: Vec<Armed> = rules
             .iter()
@@ -65,8 +87,11 @@ impl Snapshot {
             let handshake = acts(Level::Handshake);
             // The body goes into the key that everything is drawn from.
             let body = any;
-            let refuse = !limited && places.iter().any(|at| armed[*at].refuses());
-            (Demand { any, body, handshake, refuse }, places)
+            let watched = |at: usize| all.watches(&armed[at].rule.rule.name);
+            let refuse =
+                !all.limited && places.iter().any(|at| armed[*at].refuses() && !watched(*at));
+            let steered = all.steered;
+            (Demand { any, body, handshake, refuse, steered }, places)
         };
         let lanes = dependencies.iter().map(lane).collect();
         Self { armed, lanes, versions: vec![0; dependencies.len()] }
@@ -110,10 +135,11 @@ impl Snapshot {
         &self,
         dependency: usize,
         at: Duration,
-        exchange: &Exchange,
-        live: bool,
-        dialect: &dyn Dialect,
+        read: &Reading<'_>,
+        view: &View<'_>,
+        (live, dialect): (bool, &dyn Dialect),
     ) -> Judged {
+        let exchange = read.exchange();
         let lane = self.lane(dependency);
         let mut unmatched = Vec::with_capacity(lane.len());
         let mut considered = Vec::new();
@@ -127,12 +153,17 @@ impl Snapshot {
             if !acts || armed.is_over(at) {
                 continue;
             }
-            match armed.rule.rule.selector.mismatch(exchange) {
-                Some(part) => unmatched.push((index, part)),
-                None => considered.push(armed.consider(index, at, exchange)),
+            match armed.mismatch(read, view) {
+                Some(key) => unmatched.push((index, key)),
+                None => considered.push(armed.consider(index, at, exchange, view)),
             }
         }
         Judged { unmatched, considered }
+    }
+
+    /// Whether nothing is armed for a dependency.
+    pub(super) fn is_idle(&self, dependency: usize) -> bool {
+        self.lane(dependency).is_empty()
     }
 
     /// What is armed, by its index.
@@ -160,7 +191,7 @@ impl Snapshot {
                 .lanes
                 .iter()
                 .map(|(demand, _)| *demand)
-                .filter(|demand| demand.any || demand.handshake)
+                .filter(|demand| demand.any || demand.handshake || demand.steered)
                 .collect()
         };
         state(self) != state(other) || demands(self) != demands(other)
@@ -202,7 +233,16 @@ impl Armed {
         } else {
             at.saturating_sub(from).as_secs_f64() / length.as_secs_f64()
         };
-        self.percent().at(share)
+        let percent = self.percent().at(share);
+        match &self.rule.rule.escalation {
+            Some(steps) => steps.raised(&self.rule.turns.escalation, percent, self.since(at)),
+            None => percent,
+        }
+    }
+
+    /// How long it has been armed.
+    pub(super) fn since(&self, at: Duration) -> Duration {
+        at.saturating_sub(self.arming.from)
     }
 
     /// Whether its time is up, even if nobody has disarmed it yet.
@@ -216,8 +256,7 @@ impl Armed {
         let rule = &self.rule.rule;
         let percent = self.percent();
         rule.effects.iter().any(|(_, fault)| fault.refuses_connections())
-            && rule.selector.is_empty()
-            && rule.sticky.is_none()
+            && rule.is_for_all()
             && percent.from.min(percent.to) >= 100.0
     }
 }

@@ -1,5 +1,7 @@
 //! The engine as a whole, with faults that only say whether they acted.
 
+#[path = "composition_tests.rs"]
+mod composition;
 #[path = "reload_tests.rs"]
 mod reload;
 
@@ -7,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use globset::Glob;
 use http::{HeaderMap, Method, Uri};
 
+use super::judge::LIMITED;
+use super::selector::Part;
 use super::*;
 use crate::dialect::by_kind;
 use crate::exchange::{Facts, Item};
-use crate::fault::{Effect, Orders};
+use crate::fault::{self, Effect, Fault, Impossible, Orders};
 use crate::measure::{DecisionLine, Observation, Tap};
 
 /// What a test fault does.
@@ -72,8 +75,8 @@ fn rule(name: &str, script: Script) -> Rule {
         target_text: "llm".into(),
         selector: Selector::default(),
         percent: Ramp { from: 100.0, to: 100.0 },
-        sticky: None,
         effects: vec![("act", Box::new(Scripted(script, Arc::default())))],
+        ..Rule::default()
     }
 }
 
@@ -238,8 +241,7 @@ fn sticky_needs_the_identity() {
 
 #[test]
 fn the_funnel_narrows() {
-    let model = Some(Glob::new("gpt-*").unwrap().compile_matcher().into());
-    let selector = Selector { model, ..Selector::default() };
+    let selector = Selector::new([Part::Model(Pattern::glob("gpt-*").unwrap())]);
     let faults = vec![
         Rule { selector, ..percent("some", 50.0, 50.0) },
         rule("idle", Script::default()),
@@ -405,7 +407,7 @@ fn only_a_fault_for_everything_refuses_connections() {
     let some = Ramp { from: 99.0, to: 100.0 };
     assert!(!refuse(Rule { percent: some, ..rule("outage", refusing) }));
     assert!(!refuse(Rule { sticky: Some(Sticky::User), ..rule("outage", refusing) }));
-    let selector = Selector { stream: Some(true), ..Selector::default() };
+    let selector = Selector::new([Part::Stream(true)]);
     assert!(!refuse(Rule { selector, ..rule("outage", refusing) }));
 
     let (engine, mut tap) = armed(1, vec![rule("outage", refusing), rule("error", HIT)]);

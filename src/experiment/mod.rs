@@ -10,6 +10,7 @@ mod outputs;
 mod progress;
 mod record;
 mod reload;
+mod replay;
 mod run;
 mod safety;
 mod site;
@@ -25,6 +26,7 @@ pub use self::outputs::Written;
 #[cfg(feature = "cli")]
 pub(crate) use self::outputs::put;
 pub use self::progress::{Event, Progress};
+pub use self::replay::read_journal;
 pub use self::run::{Finished, Options, run};
 pub use self::wait::Target;
 pub use self::world::{Endpoint, Ports, Setup, World, trust_for};

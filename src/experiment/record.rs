@@ -39,6 +39,7 @@ pub(super) fn build(parts: &Parts<'_>) -> Record {
         started: rfc3339(parts.started.duration_since(UNIX_EPOCH).unwrap_or_default()),
         dependencies: parts.endpoints.iter().map(dependency).collect(),
         faults: ledgers(parts.engine),
+        replay: parts.engine.replayed(),
         source: Source { file: plan.source_name.clone(), text: plan.source_text.clone() },
         reproduce: parts.options.reproduce.clone(),
         observations_dropped: parts.dropped,
@@ -88,7 +89,17 @@ pub(super) fn ledgers(engine: &Engine) -> Vec<FaultLedger> {
             impossible: tally.impossible,
             let_go: tally.let_go,
             reasons: tally.reasons,
+            shadow: rule.shadow,
+            would_hit: tally.would_hit,
+            unmatched: tally.unmatched,
+            out_of_turn: tally.out_of_turn,
             percent_wanted: tally.percent_wanted,
+            percent_real: tally.percent_real,
+            percent_interval: tally.percent_interval,
+            bytes_changed: tally.bytes_changed,
+            events_changed: tally.events_changed,
+            delay_wanted: tally.delay_wanted,
+            delay_real: tally.delay_real,
             ..FaultLedger::default()
         })
         .collect()

@@ -35,6 +35,7 @@ impl World {
         };
         let disarmed = self.engine.replace(std::mem::take(&mut plan.rules), &same);
         self.engine.limit_affected(plan.safety.max_affected.unwrap_or(f64::INFINITY));
+        self.engine.let_requests_steer(plan.safety.steer_by_header);
         self.simulators = simulators;
         self.endpoints = site::endpoints(&plan, &self.proxy);
         self.facts = site::facts(&plan, &self.endpoints, &self.proxy, trust.as_ref());

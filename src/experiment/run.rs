@@ -12,6 +12,7 @@ use super::progress::{Event, Progress};
 use super::{Error, Ports, Setup, Stop, Target, World, Written, outputs, record};
 use crate::admin::Admin;
 use crate::config::plan::Plan;
+use crate::engine::Replay;
 use crate::measure::{Good, Ledger, Record};
 use crate::workload;
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Whether the driver may load an app outside loopback and private networks.
     pub allow_public: bool,
+    /// The decisions of an earlier run that are to be met again, and their journal's name.
+    pub replay: Option<(String, Replay)>,
     /// The command that runs this again.
     pub reproduce: String,
     /// What the person at the keyboard wishes.
@@ -63,6 +66,7 @@ pub async fn run(mut plan: Plan, mut options: Options) -> Result<Finished, Error
         ports: options.ports,
         ledger: Some(Ledger::new(good)),
         journal: Some(&paths.decisions),
+        replay: options.replay.take(),
         ..Setup::default()
     };
     let world = World::start(&mut plan, setup).await?;

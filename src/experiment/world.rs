@@ -16,7 +16,7 @@ use super::site::{self, Simulators};
 use super::{Book, Error, Stop};
 use crate::admin::{Control, FileFacts, Metrics};
 use crate::config::plan::{Dependency, Plan};
-use crate::engine::{Engine, Rule};
+use crate::engine::{Engine, Replay, Rule};
 use crate::measure::{Ledger, Recorder};
 use crate::net::ca::Authority;
 use crate::net::handover::Inheritance;
@@ -99,6 +99,8 @@ pub struct Setup<'a> {
     pub ledger: Option<Ledger>,
     /// The file for decision lines.
     pub journal: Option<&'a std::path::Path>,
+    /// The decisions of an earlier run that are to be met again, and their journal's name.
+    pub replay: Option<(String, Replay)>,
     /// Mark made-up answers with `x-brownout-fault`.
     pub mark: bool,
     /// The mark of connections to upstreams, for rules that redirect all others.
@@ -119,6 +121,10 @@ impl World {
         engine.began(today.saturating_sub(clock.now()));
         if let Some(share) = plan.safety.max_affected {
             engine.limit_affected(share);
+        }
+        engine.let_requests_steer(plan.safety.steer_by_header);
+        if let Some((journal, replay)) = setup.replay {
+            engine.replay(&journal, replay);
         }
         let metrics = Arc::new(Metrics::default());
         let (listeners, simulators) =

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{request, response};
 
+use super::changes::{Changed, Changes};
 use super::{Effect, Order, Orders};
 use crate::exchange::{Grain, Item};
 
@@ -17,6 +18,8 @@ pub struct Chain {
 struct Link {
     effect: Box<dyn Effect>,
     fired: Fired,
+    /// By the way that the body goes: down, up.
+    changes: [Changes; 2],
 }
 
 /// What became of one effect on one exchange.
@@ -29,6 +32,10 @@ pub struct Fired {
     /// Why it had no cause to act.
     pub let_go: Option<&'static str>,
     pub notes: Vec<(&'static str, f64)>,
+    /// How long it wished to hold the exchange, all in all.
+    pub wait: Duration,
+    /// What it changed of the bodies.
+    pub changed: Changed,
 }
 
 impl fmt::Debug for Chain {
@@ -40,7 +47,8 @@ impl fmt::Debug for Chain {
 impl Chain {
     /// Puts an effect at the end; `fault` says which of the decision's faults it belongs to.
     pub fn push(&mut self, fault: usize, effect: Box<dyn Effect>) {
-        self.links.push(Link { effect, fired: Fired { fault, ..Fired::default() } });
+        let fired = Fired { fault, ..Fired::default() };
+        self.links.push(Link { effect, fired, changes: Default::default() });
     }
 
     /// Whether nothing is to be done.
@@ -121,10 +129,7 @@ impl Chain {
         let mut orders = Vec::new();
         for index in 0..self.links.len() {
             let now = at + held(&orders);
-            let sent = self.links[index].ask(|effect, out| match way {
-                Way::Down => effect.on_end(now, out),
-                Way::Up => effect.on_upload_end(now, out),
-            });
+            let sent = self.links[index].end(way, now);
             orders.extend(self.run(way, index + 1, now, sent));
             if ends(&orders) {
                 break;
@@ -143,10 +148,7 @@ impl Chain {
             let mut now = at;
             for order in orders {
                 let answer = match order {
-                    Order::Send(item) => link.ask(|effect, out| match way {
-                        Way::Down => effect.on_item(now, item, out),
-                        Way::Up => effect.on_upload(now, item, out),
-                    }),
+                    Order::Send(item) => link.pass(way, now, item),
                     other => vec![other],
                 };
                 now += held(&answer);
@@ -173,7 +175,7 @@ enum Way {
 /// How long these orders hold what follows them.
 fn held(orders: &[Order]) -> Duration {
     let wait = |order: &Order| match order {
-        Order::Wait(time) => *time,
+        Order::Again(time) | Order::Wait(time) => *time,
         _ => Duration::ZERO,
     };
     orders.iter().map(wait).sum()
@@ -185,6 +187,46 @@ fn ends(orders: &[Order]) -> bool {
 }
 
 impl Link {
+    /// Shows the effect a piece, and counts what it makes of it.
+    fn pass(&mut self, way: Way, now: Duration, item: Item) -> Vec<Order> {
+        self.changes[way as usize].went_in(&item);
+        let orders = self.ask(|effect, out| match way {
+            Way::Down => effect.on_item(now, item, out),
+            Way::Up => effect.on_upload(now, item, out),
+        });
+        self.count(way, &orders, ends(&orders));
+        orders
+    }
+
+    /// Tells the effect that the body has ended.
+    fn end(&mut self, way: Way, now: Duration) -> Vec<Order> {
+        let orders = self.ask(|effect, out| match way {
+            Way::Down => effect.on_end(now, out),
+            Way::Up => effect.on_upload_end(now, out),
+        });
+        self.count(way, &orders, true);
+        orders
+    }
+
+    fn count(&mut self, way: Way, orders: &[Order], is_end: bool) {
+        let changes = &mut self.changes[way as usize];
+        for order in orders {
+            if let Order::Send(item) = order {
+                changes.came_out(item);
+            }
+        }
+        if is_end {
+            changes.ends();
+        }
+        self.sum_up();
+    }
+
+    fn sum_up(&mut self) {
+        let [down, up] = [self.changes[0].so_far(), self.changes[1].so_far()];
+        let (bytes, events) = (down.bytes + up.bytes, down.events + up.events);
+        self.fired.changed = Changed { bytes, events };
+    }
+
     fn ask(&mut self, hook: impl FnOnce(&mut dyn Effect, &mut Orders)) -> Vec<Order> {
         let mut out = Orders::default();
         hook(self.effect.as_mut(), &mut out);
@@ -192,6 +234,17 @@ impl Link {
         self.fired.impossible = self.fired.impossible.or(out.impossible);
         self.fired.let_go = self.fired.let_go.or(out.let_go);
         self.fired.notes.append(&mut out.notes);
+        self.fired.wait += held(&out.list);
+        let answered = out.list.iter().find_map(|order| match order {
+            Order::Answer(answer) => Some(answer.body.len() as u64),
+            _ => None,
+        });
+        // An answer of our own is all changed.
+        let told = out.changed.or(answered.map(|bytes| Changed { bytes, events: 1 }));
+        if let Some(changed) = told {
+            self.changes[Way::Down as usize].tell(changed);
+            self.sum_up();
+        }
         out.list
     }
 }

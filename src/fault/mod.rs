@@ -6,6 +6,7 @@
 //! [`Effect`] (at work on one exchange).
 
 mod chain;
+mod changes;
 mod choice;
 mod close;
 mod code;
@@ -25,6 +26,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 pub use self::chain::{Chain, Fired};
+pub use self::changes::Changed;
 pub use self::code::{GrpcStatus, StreamCode};
 pub use self::draw::Draw;
 pub use self::place::Place;
@@ -283,6 +285,7 @@ pub struct Orders {
     pub(crate) impossible: Option<&'static str>,
     pub(crate) let_go: Option<&'static str>,
     pub(crate) notes: Vec<(&'static str, f64)>,
+    pub(crate) changed: Option<Changed>,
 }
 
 impl Orders {
@@ -337,6 +340,14 @@ impl Orders {
     /// within the limit). Neither a hit nor impossible.
     pub fn let_go(&mut self, reason: &'static str) {
         self.let_go = Some(reason);
+    }
+
+    /// Says how many bytes and events of the body this effect has changed now. Without it they are
+    /// counted from what goes in and comes out; an effect that has once said so is not counted.
+    pub fn changed(&mut self, bytes: u64, events: u64) {
+        let so_far = self.changed.unwrap_or_default();
+        let (bytes, events) = (so_far.bytes + bytes, so_far.events + events);
+        self.changed = Some(Changed { bytes, events });
     }
 
     /// Writes a figure to the decision journal (for example the share really reached).

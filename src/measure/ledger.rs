@@ -395,10 +395,13 @@ pub(crate) mod tests {
                 matched: true,
                 selected: hit,
                 hit,
+                would_hit: None,
+                out_of_turn: None,
                 impossible: None,
                 let_go: None,
                 drawn: BTreeMap::new(),
                 at_s,
+                seed: None,
             })));
         }
         let hits = ledger.hits("f", ledger.during("storm").unwrap());

@@ -166,6 +166,12 @@ pub struct DecisionLine {
     pub selected: bool,
     /// An effect acted.
     pub hit: bool,
+    /// Of a fault in the shadow: an effect would have acted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_hit: Option<bool>,
+    /// The part of `when` that did not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_turn: Option<String>,
     /// Why an effect could not act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impossible: Option<String>,
@@ -176,6 +182,9 @@ pub struct DecisionLine {
     pub drawn: std::collections::BTreeMap<String, f64>,
     /// When it was decided, in seconds since the run began.
     pub at_s: f64,
+    /// The seed that it was drawn with; `--replay` draws with it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// The outcome class of a driver's request: exactly one each.

@@ -46,6 +46,8 @@ pub struct Record {
     pub expectations: Vec<Expected>,
     /// The faults, in the file's order, with what became of them.
     pub faults: Vec<FaultLedger>,
+    /// How much of an earlier run was met again; null without `--replay`.
+    pub replay: Option<Replayed>,
     /// Recovery after each phase with faults that is followed by one without, and after those that
     /// expectations name.
     pub recovery: Vec<Recovery>,
@@ -229,10 +231,48 @@ pub struct FaultLedger {
     pub let_go: u64,
     /// Why it did not act, with counts.
     pub reasons: BTreeMap<String, u64>,
-    /// The percent asked for, averaged over the matched exchanges.
+    /// It was in the shadow: counted, never acting.
+    pub shadow: bool,
+    /// Of a fault in the shadow: the calls on which an effect would have acted.
+    pub would_hit: u64,
+    /// Calls that did not match, by the first part of `where` that did not hold.
+    pub unmatched: BTreeMap<String, u64>,
+    /// Matching calls that came out of turn, by the part of `when` that did not hold.
+    pub out_of_turn: BTreeMap<String, u64>,
+    /// The percent asked for (0 to 100), averaged over the matched exchanges.
     pub percent_wanted: Option<f64>,
+    /// The percent of the matched exchanges that it really chose.
+    pub percent_real: Option<f64>,
+    /// Wilson's interval of that at 95 %.
+    pub percent_interval: Option<[f64; 2]>,
+    /// Bytes of answers that it left out, put in or altered.
+    pub bytes_changed: u64,
+    /// Events, or pieces of bodies that are no streams, that it left out, put in or altered.
+    pub events_changed: u64,
+    /// Seconds for which it wished to hold calls back, of those that it held.
+    pub delay_wanted: Option<Quantiles>,
+    /// Seconds for which they were really held back; of several faults on a call each has its part.
+    pub delay_real: Option<Quantiles>,
     /// Driver requests in the phases where it was armed (its chance to matter).
     pub requests_meanwhile: u64,
+}
+
+/// How much of an earlier run was met again (`--replay`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Replayed {
+    /// The journal's name.
+    pub journal: String,
+    /// Choices of faults in the journal: one for each fault and exchange.
+    pub recorded: u64,
+    /// Of those, the ones that were made again.
+    pub met: u64,
+    /// Of those, the ones whose exchange did not come, or not while the fault was armed.
+    pub unmet: u64,
+    /// Of those, the ones of faults that the file has no more, by fault.
+    pub gone: BTreeMap<String, u64>,
+    /// Exchanges that the journal does not know; no fault chose them.
+    pub unknown: u64,
 }
 
 /// Recovery after a faulty phase.
@@ -389,6 +429,7 @@ mod tests {
             lanes: vec![Lane { ticks: vec![Tick::default()], ..Lane::default() }],
             recovery: vec![Recovery::default()],
             faults: vec![FaultLedger::default()],
+            replay: Some(Replayed::default()),
             errors: vec![UserError::default()],
             dependencies: vec![DependencyInfo::default()],
             ..Record::default()

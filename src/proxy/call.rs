@@ -136,6 +136,7 @@ impl Books {
             let call = self.call();
             call.injected_delay += held;
             call.silence = call.silence.max(held);
+            self.decision.held(held);
         }
     }
 }

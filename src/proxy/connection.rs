@@ -82,7 +82,7 @@ impl Dependency {
     /// its place.
     pub(super) fn is_untouched(&self) -> bool {
         let demand = self.engine.demand_at(self.gate);
-        !demand.any && !demand.refuse && self.successor().is_none()
+        !demand.any && !demand.steered && !demand.refuse && self.successor().is_none()
     }
 
     /// The dialect of a request, where a kind stands for several.

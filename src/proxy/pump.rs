@@ -38,6 +38,10 @@ pub(super) async fn exchange(
     mut passing: Passing,
     demand: Demand,
 ) -> Outcome {
+    if !demand.any {
+        passing.strip();
+        return reverse::pass(connection, passing).await;
+    }
     if demand.body && poll_fn(|cx| passing.body.poll_peek(cx)).await.is_err() {
         return Err(connection.give_up());
     }
@@ -65,6 +69,9 @@ fn decide(connection: &Connection, passing: &mut Passing, demand: Demand) {
         dialect,
         &dependency.identify,
     );
+    if demand.steered {
+        passing.strip();
+    }
     passing.books.identify(&exchange);
     passing.books.decision = dependency.engine.decide(dependency.clock.now(), &exchange, dialect);
     if let Some(handshake) = &mut passing.handshake {

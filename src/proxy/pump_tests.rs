@@ -137,8 +137,8 @@ pub(super) fn rule(faults: &[(&'static str, Value)]) -> Rule {
         target_text: "llm".to_owned(),
         selector: Selector::default(),
         percent: Ramp { from: 100.0, to: 100.0 },
-        sticky: None,
         effects: effects.collect(),
+        ..Rule::default()
     }
 }
 

@@ -53,8 +53,8 @@ static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
         target_text: "rehearsal".into(),
         selector: Selector::default(),
         percent: Ramp { from: 100.0, to: 100.0 },
-        sticky: None,
         effects: latency.build().map(|fault| (Latency::NAME, fault)).into_iter().collect(),
+        ..Rule::default()
     };
     let engine = Engine::new(0, vec![rule], Recorder::none());
     let _ = engine.arm("rehearsal", Arming::default());

@@ -17,6 +17,7 @@ use super::request::{Incoming, RequestBody};
 use super::websocket::{self, Handshake};
 use super::{headers, http2, pump, tunnel};
 use crate::dialect;
+use crate::engine;
 use crate::fault::Ending;
 use crate::measure::CallEnd;
 use crate::net::{self, Lines, RawHead, pool};
@@ -56,7 +57,7 @@ pub(super) async fn exchange(
     if passing.parts.method == Method::CONNECT {
         return Ok(no_tunnels(&connection, passing.books));
     }
-    if demand.any {
+    if demand.any || demand.steered {
         Box::pin(pump::exchange(connection, passing, demand)).await
     } else {
         pass(connection, passing).await
@@ -86,6 +87,13 @@ impl Passing {
         let handshake = upgrade.is_some().then(|| Handshake::of(&parts, connection)).flatten();
         let body = RequestBody::new(incoming, Arc::clone(&connection.line.wire));
         Self { parts, body, raw, books, handshake, upgrade, version }
+    }
+
+    /// Takes off what the request told brownout alone.
+    pub(super) fn strip(&mut self) {
+        if engine::strip(&mut self.parts.headers) {
+            self.raw = headers::reconcile(&self.raw, &self.parts.headers);
+        }
     }
 
     /// An HTTP/1.0 client knows no chunks.

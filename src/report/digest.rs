@@ -351,6 +351,8 @@ pub(super) fn streamed(record: &Record) -> bool {
 pub(super) enum Fate {
     /// It acted.
     Hit,
+    /// It was in the shadow, and would have acted.
+    Shadow,
     /// It was to act and never did: no run with it is green.
     NeverHit,
     /// No phase armed it.
@@ -361,6 +363,7 @@ pub(super) fn fate(record: &Record, fault: &FaultLedger) -> Fate {
     let planned = record.phases.iter().any(|phase| phase.faults.contains(&fault.name));
     match fault {
         _ if fault.hit > 0 => Fate::Hit,
+        _ if fault.would_hit > 0 => Fate::Shadow,
         _ if planned || fault.armed > 0 => Fate::NeverHit,
         _ => Fate::Unused,
     }
@@ -374,6 +377,10 @@ pub(super) fn never_hit_because(fault: &FaultLedger) -> String {
     match fault {
         _ if fault.armed == 0 => "no request passed while it was armed".into(),
         _ if fault.matched == 0 => "its `where` matched none of the requests".into(),
+        _ if fault.selected == 0 && !fault.out_of_turn.is_empty() => {
+            let parts: Vec<&str> = fault.out_of_turn.keys().map(String::as_str).collect();
+            format!("its `when` held for none of the requests it matched ({})", parts.join(", "))
+        }
         _ if fault.selected == 0 => "its `percent` chose none of the requests it matched".into(),
         _ => "it was chosen but no effect acted".into(),
     }

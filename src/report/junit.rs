@@ -96,7 +96,7 @@ fn expectation(record: &Record, name: &str, expected: &Expected) -> TestCase {
 fn fault_hits(record: &Record, name: &str, fault: &FaultLedger) -> Option<TestCase> {
     let status = match digest::fate(record, fault) {
         Fate::Unused => return None,
-        Fate::Hit => TestCaseStatus::success(),
+        Fate::Hit | Fate::Shadow => TestCaseStatus::success(),
         Fate::NeverHit => {
             let why = digest::never_hit_because(fault);
             let body = format!(

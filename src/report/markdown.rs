@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::measure::record::{Expected, FaultLedger, Record, Verdict};
 
 use super::digest::{self, Fate, Measure, Tally};
-use super::{numbers, text};
+use super::{fault, numbers, text};
 
 /// GitHub shows nothing of a summary above 1 MiB.
 const MOST_BYTES: usize = 1_000_000;
@@ -131,6 +131,7 @@ fn faults(record: &Record) -> String {
     for fault in &record.faults {
         let sign = match digest::fate(record, fault) {
             Fate::Hit => "✓",
+            Fate::Shadow => "in the shadow",
             Fate::NeverHit => "? never acted",
             Fate::Unused => "not used",
         };
@@ -140,10 +141,19 @@ fn faults(record: &Record) -> String {
             escape(&fault.name, 200),
             escape(&fault.target, 200),
             numbers::count(fault.matched),
-            numbers::count(fault.hit),
+            match fault.shadow {
+                true => format!("({})", numbers::count(fault.would_hit)),
+                false => numbers::count(fault.hit),
+            },
             numbers::count(fault.let_go),
             numbers::count(fault.impossible),
         );
+    }
+    if record.faults.iter().any(|fault| fault.shadow) {
+        out.push_str("\nIn brackets: what a fault in the shadow would have hit.\n");
+    }
+    if let Some(replay) = &record.replay {
+        let _ = writeln!(out, "\nReplay of {}.", escape(&fault::replayed(replay), 400));
     }
     out.push('\n');
     out

@@ -3,6 +3,7 @@
 
 mod decisions;
 mod digest;
+mod fault;
 mod html;
 mod json;
 mod junit;
@@ -13,6 +14,7 @@ mod text;
 mod timeline;
 
 pub use self::decisions::decision;
+pub use self::fault::replayed;
 pub use self::html::html;
 pub use self::json::{Error, json, read_json};
 pub use self::junit::junit;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::measure::record::{Expected, Phase, Record, Verdict};
 
 use super::digest::{self, Measure, Tally};
-use super::{numbers, text};
+use super::{fault, numbers, text};
 
 mod paint;
 mod sparkline;
@@ -222,6 +222,10 @@ impl Page<'_> {
             match digest::fate(record, fault) {
                 digest::Fate::Unused => {}
                 digest::Fate::Hit => self.labelled(out, "fault", &hit_words(fault, &name)),
+                digest::Fate::Shadow => {
+                    let words = fault::shadow_words(fault);
+                    self.labelled(out, "fault", &format!("{name} {words}"));
+                }
                 digest::Fate::NeverHit => {
                     let mut sentence = format!("? {name} never acted");
                     if !digest::is_reason(record, &format!("`{}`", fault.name)) {
@@ -233,6 +237,9 @@ impl Page<'_> {
         }
         for finding in digest::findings(record).take(MOST_FINDINGS) {
             self.labelled(out, "client", &finding);
+        }
+        if let Some(replay) = &record.replay {
+            self.labelled(out, "replay", &fault::replayed(replay));
         }
         for warning in &record.driver.warnings {
             self.labelled(out, "driver", warning);
@@ -349,6 +356,9 @@ fn hit_words(fault: &crate::measure::record::FaultLedger, name: &str) -> String 
             let _ = write!(words, ", wanted {}", numbers::percent(wanted / 100.0));
         }
         words.push(')');
+    }
+    if let Some(effect) = super::fault::effect_words(fault) {
+        let _ = write!(words, ", {effect}");
     }
     if fault.let_go > 0 {
         let _ = write!(words, ", let go {}×", numbers::count(fault.let_go));

@@ -5,7 +5,7 @@
 
 use super::headline::headline;
 use super::words;
-use crate::measure::record::{FaultLedger, Phase, Record, Verdict};
+use crate::measure::record::{FaultLedger, Phase, Record, Replayed, Verdict};
 
 /// The exit codes of a run.
 pub mod exit {
@@ -80,7 +80,22 @@ pub fn conclude(record: &mut Record, ending: &Ending) {
     record.reasons = reason.into_iter().collect();
     record.reasons.extend(failed.into_iter().chain(doubts).chain(open));
     record.reasons.extend(warned.into_iter().map(|told| format!("warning: {told}")));
+    record.reasons.extend(record.replay.as_ref().and_then(half_met));
     record.headline = headline(record);
+}
+
+/// Of an earlier run, what could not be met again.
+fn half_met(replay: &Replayed) -> Option<String> {
+    let gone: u64 = replay.gone.values().sum();
+    (replay.unmet + gone > 0).then(|| {
+        format!(
+            "warning: of {} recorded choices {} were not met again: {} of requests that did not come \
+             (or not while the fault was armed), {gone} of faults that are gone",
+            replay.recorded,
+            replay.unmet + gone,
+            replay.unmet
+        )
+    })
 }
 
 /// The exit code of a run that came to its own end.
@@ -124,8 +139,10 @@ fn doubts(record: &Record) -> Vec<String> {
         ));
     }
     let armed = |fault: &FaultLedger| record.phases.iter().any(|p| p.faults.contains(&fault.name));
-    for fault in record.faults.iter().filter(|fault| fault.hit == 0 && armed(fault)) {
-        doubts.push(format!("the fault `{}` hit nothing: {}", fault.name, funnel(fault)));
+    let idle = |fault: &&FaultLedger| fault.hit + fault.would_hit == 0 && armed(fault);
+    for fault in record.faults.iter().filter(idle) {
+        let hit = if fault.shadow { "would have hit" } else { "hit" };
+        doubts.push(format!("the fault `{}` {hit} nothing: {}", fault.name, funnel(fault)));
     }
     if record.observations_dropped > 0 {
         doubts.push(format!(
@@ -150,6 +167,15 @@ fn funnel(fault: &FaultLedger) -> String {
     if *matched == 0 {
         return format!(
             "its `where` describes none of the {armed} requests to `{target}`; compare it with the requests in decisions.jsonl, or leave it out"
+        );
+    }
+    let out_of_turn: u64 = fault.out_of_turn.values().sum();
+    if *selected == 0 && out_of_turn == *matched {
+        let parts: Vec<String> =
+            fault.out_of_turn.iter().map(|(part, n)| format!("{part} ({n}×)")).collect();
+        return format!(
+            "its `when` held for none of {matched} matching requests: {}",
+            parts.join(", ")
         );
     }
     if *selected == 0 && *let_go > 0 {

@@ -177,6 +177,10 @@ impl<'a> Rows<'a> {
             if in_fault.is_some_and(|key| EffectSpecs::NAMES.contains(&key)) {
                 continue;
             }
+            // Said once: every pattern may be given so.
+            if name == "regex" && path != "faults.NAME.where.path.regex" {
+                continue;
+            }
             // A way of a choice (`constant: { value: 1s }`) is described around its only key.
             let about = property["description"].as_str().or(object["description"].as_str());
             let about = one_line(about.unwrap_or_default());

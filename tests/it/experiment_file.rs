@@ -90,7 +90,7 @@ fn the_full_file_means_what_it_says() {
     let effects: Vec<&str> = search.effects.iter().map(|(name, _)| *name).collect();
     assert_eq!(effects, ["latency"]);
     assert_eq!(plan.effect_text("late-search", "latency"), "{ multiply: 10, percentile: 99 }");
-    assert_eq!(search.selector.operation, Some(brownout::exchange::Operation::Search));
+    assert_eq!(search.selector.parts()[0].to_string(), "the operation is search");
     assert_eq!(plan.phases[2].faults[0].1, Some(Ramp { from: 5.0, to: 40.0 }));
     assert!(plan.phases[3].until_recovered);
     assert_eq!(plan.recovered.metrics, ["success_rate", "p95(ttft)"]);

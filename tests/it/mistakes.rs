@@ -3,6 +3,7 @@
 //! `»` stands before the place that the message must point at; it is taken out before loading.
 
 mod reach;
+mod selection;
 
 use brownout::config::{Diagnostics, Options, Severity, load};
 
@@ -555,6 +556,6 @@ faults:
       ┌ brownout.yaml:7:14
     7│     where: { strem: true }
      │              ^^^^^ did you mean `stream`?
-      = keys: path, method, header, model, stream, operation, user
+      = keys: path, method, host, header, model, stream, operation, user, session, api_key, turn, prompt_tokens, max_tokens, has_tools, tools, collection, prompt, body, json
     ");
 }

@@ -14,5 +14,6 @@ mod reload;
 pub(crate) mod secure;
 mod shared;
 mod slow;
+mod steer;
 mod tcp;
 mod websocket;

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use globset::GlobBuilder;
-
 use super::{Lowering, Step, named, shared, way};
 use crate::config::diagnostic::Mistake;
 use crate::config::plan::Dependency;
-use crate::config::schema::{self, Named, Target, Where};
+use crate::config::schema::{self, Named, Target};
 use crate::engine::identify::Identify;
-use crate::engine::{Pattern, Rule, Selector, Sticky};
-use crate::exchange::Operation;
+use crate::engine::{Rule, Sticky};
 use crate::fault::EffectSpecs;
 use crate::units::Ramp;
 
@@ -33,6 +30,10 @@ impl Lowering<'_> {
             if let Some(percent) = keys.percent {
                 self.check_percent(way!["faults", &name, "percent"], percent);
             }
+            let when = keys.when.map(|when| self.when(&name, when, identify)).unwrap_or_default();
+            let escalation =
+                keys.escalate.and_then(|steps| self.escalation(&name, steps, keys.percent));
+            let cause = keys.shared_cause.and_then(|cause| self.cause(&name, cause, identify));
             let effects = self.effects(&name, &fault.effects);
             rules.push(Rule {
                 name: shared(&name),
@@ -40,7 +41,12 @@ impl Lowering<'_> {
                 target_text,
                 selector,
                 percent: keys.percent.unwrap_or(Ramp { from: 100.0, to: 100.0 }),
+                escalation,
                 sticky: keys.sticky,
+                cause,
+                when,
+                opt_in: keys.opt_in.unwrap_or_default(),
+                shadow: keys.shadow.unwrap_or_default(),
                 effects,
             });
         }
@@ -118,115 +124,6 @@ impl Lowering<'_> {
         });
     }
 
-    fn selector(&mut self, name: &str, r#where: Where, identify: &Identify) -> Selector {
-        let at = |key: &'static str| ["faults", name, "where", key];
-        let mut selector = Selector { stream: r#where.stream, ..Selector::default() };
-        if let Some(text) = &r#where.path {
-            let [a, b, c, d] = at("path");
-            let path = way![a, b, c, d];
-            if text.starts_with("http://") || text.starts_with("https://") {
-                let mistake = Mistake::at(self.place(path), "a `path` is a path, not a URL");
-                self.found.error(mistake.label("write for example /v1/chat/*"));
-            } else if !text.starts_with(['/', '*']) {
-                let shown = self.quoted(path, text);
-                let text = format!("the path {shown} matches nothing, since paths begin with `/`");
-                let mistake = Mistake::at(self.place(path), text);
-                self.found.error(mistake.label("write for example /v1/chat/*"));
-            } else {
-                selector.path = self.glob(path, text);
-            }
-        }
-        if let Some(text) = &r#where.method {
-            let [a, b, c, d] = at("method");
-            selector.method = self.method(way![a, b, c, d], text);
-        }
-        for (header, value) in r#where.header.unwrap_or_default().0 {
-            let path = way!["faults", name, "where", "header", &header];
-            match header.parse::<http::HeaderName>() {
-                Ok(header) => {
-                    if let Some(glob) = self.glob(path, &value) {
-                        selector.headers.push((header, glob));
-                    }
-                }
-                Err(_) => {
-                    let place = self.key_place(path);
-                    self.found.error(Mistake::at(place, format!("`{header}` is no header's name")));
-                }
-            }
-        }
-        if let Some(text) = &r#where.model {
-            let [a, b, c, d] = at("model");
-            selector.model = self.glob(way![a, b, c, d], text);
-        }
-        selector.operation = r#where.operation;
-        if let Some(text) = &r#where.user {
-            let [a, b, c, d] = at("user");
-            selector.user = self.glob(way![a, b, c, d], text);
-            if identify.user.is_none() && !self.was_refused(way!["identify", "user"]) {
-                self.needs_identify(way![a, b, c, d], "user");
-            }
-        }
-        selector
-    }
-
-    fn glob(&mut self, path: &[Step<'_>], text: &str) -> Option<Pattern> {
-        match GlobBuilder::new(text).literal_separator(false).build() {
-            Ok(glob) => Some(glob.compile_matcher().into()),
-            Err(error) => {
-                let text = format!("{} is no pattern: {}", self.quoted(path, text), error.kind());
-                let mistake = Mistake::at(self.place(path), text);
-                self.found.error(mistake.label("`*` stands for anything, `?` for one character"));
-                None
-            }
-        }
-    }
-
-    pub(super) fn method(&mut self, path: &[Step<'_>], text: &str) -> Option<http::Method> {
-        const COMMON: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-        let upper = text.trim().to_uppercase();
-        if COMMON.contains(&upper.as_str()) {
-            return upper.parse().ok();
-        }
-        let text = format!("{} is no method", self.quoted(path, text));
-        let mistake = Mistake::at(self.place(path), text);
-        self.found.error(mistake.meant(&upper, "methods", COMMON.iter().copied()));
-        None
-    }
-
-    /// A selector that can never match would make a fault that never fires.
-    fn check_operation(
-        &mut self,
-        name: &str,
-        selector: &Selector,
-        targets: &[Arc<str>],
-        dependencies: &[Dependency],
-    ) {
-        let Some(operation) = selector.operation else { return };
-        let possible = |kind: &str| match kind {
-            "openai" | "azure-openai" => {
-                !matches!(operation, Operation::Search | Operation::Upsert | Operation::Delete)
-            }
-            "postgres" | "qdrant" | "redis" => {
-                !matches!(operation, Operation::Chat | Operation::Embed)
-            }
-            _ => operation == Operation::Other,
-        };
-        let kinds: Vec<&str> = targets
-            .iter()
-            .filter_map(|target| named(dependencies, target))
-            .map(|one| one.kind.as_str())
-            .collect();
-        if !kinds.is_empty() && !kinds.iter().any(|kind| possible(kind)) {
-            let place = self.place(way!["faults", name, "where", "operation"]);
-            let text = format!(
-                "`{}` is no operation of kind `{}`, so fault `{name}` can never act",
-                operation.as_str(),
-                kinds[0]
-            );
-            self.found.warn(Mistake::at(place, text));
-        }
-    }
-
     fn check_sticky(&mut self, name: &str, sticky: Option<Sticky>, identify: &Identify) {
         let path = way!["faults", name, "sticky"];
         let (missing, key) = match sticky {
@@ -239,7 +136,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn needs_identify(&mut self, path: &[Step<'_>], key: &str) {
+    pub(super) fn needs_identify(&mut self, path: &[Step<'_>], key: &str) {
         let text = format!("nothing says how a {key} is recognised");
         let mistake = Mistake::at(self.place(path), text).label(format!("needs `identify.{key}`"));
         let hint = format!("add for example: identify: {{ {key}: header x-{key}-id }}");

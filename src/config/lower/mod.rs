@@ -7,8 +7,10 @@ mod handshake;
 mod output;
 mod phase;
 mod safety;
+mod selection;
 mod sentence;
 mod upstream;
+mod when;
 mod workload;
 
 use std::path::Path;
@@ -81,7 +83,12 @@ pub(super) fn lower(experiment: Experiment, lowering: &mut Lowering<'_>, title: 
     let gateways = lowering.gateways(experiment.gateways, &dependencies, ports);
     let identify = lowering.identify(experiment.identify);
     let faults = experiment.faults.unwrap_or_default();
-    let rules = lowering.faults(faults, &dependencies, &identify);
+    let mut rules = lowering.faults(faults, &dependencies, &identify);
+    let steered = experiment.safety.as_ref().is_some_and(|it| it.steer_by_header == Some(true));
+    lowering.check_together(&rules, steered);
+    if experiment.safety.as_ref().is_some_and(|safety| safety.shadow == Some(true)) {
+        rules.iter_mut().for_each(|rule| rule.shadow = true);
+    }
     let effect_texts = lowering.effect_texts(&rules);
     let workload = experiment.workload.map(|workload| lowering.workload(workload));
     let (workload, duration) = workload.unzip();

@@ -58,6 +58,7 @@ impl Lowering<'_> {
             max_affected: safety.max_affected.map(crate::units::Percent::share),
             max_duration: safety.max_duration.map(|span| span.0),
             heartbeat: safety.heartbeat.map(|span| span.0),
+            steer_by_header: safety.steer_by_header.unwrap_or_default(),
         }
     }
 

@@ -10,9 +10,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::json;
-use super::named::Named;
+use super::selection::Where;
+use super::when::{Escalate, SharedCause, When};
 use crate::engine::Sticky;
-use crate::exchange::Operation;
 use crate::fault::EffectSpecs;
 use crate::units::Ramp;
 
@@ -32,10 +32,24 @@ pub(in crate::config) struct FaultKeys {
     pub(in crate::config) target: Option<Target>,
     /// Which of the target's requests; all parts must hold. Left out: all.
     pub(in crate::config) r#where: Option<Where>,
-    /// Of the matching requests: 20, 20% or a ramp over the phase, 5 -> 40. Left out: all.
+    /// When it acts: on the first few requests, each fifth, in windows of time, in bursts, after
+    /// another fault. Left out: at any time.
+    pub(in crate::config) when: Option<When>,
+    /// Of the requests that `where` and `when` leave: 20, 20% or a ramp over the phase, 5 -> 40. Left
+    /// out: all.
     pub(in crate::config) percent: Option<Ramp>,
+    /// Raises the percent in steps.
+    pub(in crate::config) escalate: Option<Escalate>,
     /// The same users (sessions, API keys) suffer, request after request.
     pub(in crate::config) sticky: Option<Sticky>,
+    /// A name that several faults share: they draw once together, so the same moments (or sessions)
+    /// are bad at all their targets. `region-eu`, or `{ name: region-eu, per: 5s }`.
+    pub(in crate::config) shared_cause: Option<SharedCause>,
+    /// It acts on requests alone that ask for it by the header `x-brownout-fault: NAME`. Needs
+    /// `safety.steer_by_header`. Default false.
+    pub(in crate::config) opt_in: Option<bool>,
+    /// It is counted what it would hit, and it never acts. Default false.
+    pub(in crate::config) shadow: Option<bool>,
     /// A fault of the catalogue to start from (`brownout faults` lists them); the keys beside it
     /// replace its keys.
     #[serde(default)]
@@ -44,7 +58,18 @@ pub(in crate::config) struct FaultKeys {
 }
 
 /// The keys of a fault that are no effects.
-pub(in crate::config) const OWN_KEYS: &[&str] = &["target", "where", "percent", "sticky", "use"];
+pub(in crate::config) const OWN_KEYS: &[&str] = &[
+    "target",
+    "where",
+    "when",
+    "percent",
+    "escalate",
+    "sticky",
+    "shared_cause",
+    "opt_in",
+    "shadow",
+    "use",
+];
 
 static FIELDS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| OWN_KEYS.iter().chain(EffectSpecs::NAMES).copied().collect());
@@ -72,7 +97,12 @@ impl<'de> Visitor<'de> for FaultVisitor {
                 "target" => keys.target = map.next_value()?,
                 "where" => keys.r#where = map.next_value()?,
                 "percent" => keys.percent = map.next_value()?,
+                "when" => keys.when = map.next_value()?,
+                "escalate" => keys.escalate = map.next_value()?,
                 "sticky" => keys.sticky = map.next_value()?,
+                "shared_cause" => keys.shared_cause = map.next_value()?,
+                "opt_in" => keys.opt_in = map.next_value()?,
+                "shadow" => keys.shadow = map.next_value()?,
                 "use" => keys.r#use = map.next_value()?,
                 other => {
                     if !fault.effects.read_key(other, &mut map)? {
@@ -173,24 +203,4 @@ impl JsonSchema for Target {
             ]
         })
     }
-}
-
-/// Which requests a fault may act on; all parts must hold.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct Where {
-    /// The request's path; `*` stands for anything: `/v1/*`.
-    pub(in crate::config) path: Option<String>,
-    /// The request's method.
-    pub(in crate::config) method: Option<String>,
-    /// Headers and what they hold; `*` stands for anything.
-    pub(in crate::config) header: Option<Named<String>>,
-    /// The model asked for; `*` stands for anything: `gpt-4o*`.
-    pub(in crate::config) model: Option<String>,
-    /// Whether the answer is asked for as a stream.
-    pub(in crate::config) stream: Option<bool>,
-    /// What the request does.
-    pub(in crate::config) operation: Option<Operation>,
-    /// The user asking, as `identify` finds it; `*` stands for anything.
-    pub(in crate::config) user: Option<String>,
 }

@@ -10,7 +10,9 @@ mod named;
 mod output;
 mod phase;
 mod safety;
+mod selection;
 mod tls;
+mod when;
 mod workload;
 
 use schemars::JsonSchema;
@@ -18,14 +20,18 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub(super) use self::dependency::{Dependency, Identify, Listen, Simulate, SimulateOptions};
-pub(super) use self::fault::{Fault, OWN_KEYS, Target, Where};
+pub(super) use self::fault::{Fault, OWN_KEYS, Target};
 pub(super) use self::gateway::{Gateways, Redirection, Transparent};
 pub use self::json::{schema_json, schema_text};
 pub(super) use self::named::Named;
 pub(super) use self::output::Outputs;
 pub(super) use self::phase::{Expect, Phase, PhaseFault, Recovered, Severity};
 pub(super) use self::safety::{AbortWhen, Probe, Safety};
+pub(super) use self::selection::{Pattern, Wanted, Where};
 pub(super) use self::tls::{CertFiles, HttpVersion, ListenTls, UpstreamTls};
+pub(super) use self::when::{
+    After, Bursts, Escalate, Every, Flapping, PerCause, SharedCause, Stay, Step, When,
+};
 pub(super) use self::workload::{
     Answer, ArrivalRate, Prompts, Request, Sessions, Shape, Stage as ArrivalStage, Stream, Workload,
 };

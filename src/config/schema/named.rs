@@ -80,6 +80,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
         T::deserialize(value::StrDeserializer::<E>::new(text)).map(|one| OneOrMany(vec![one]))
     }
 
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<OneOrMany<T>, E> {
+        T::deserialize(value::U64Deserializer::<E>::new(number)).map(|one| OneOrMany(vec![one]))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany<T>, A::Error> {
+        T::deserialize(value::MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany<T>, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = seq.next_element()? {

@@ -24,6 +24,13 @@ pub(in crate::config) struct Safety {
     /// For `serve`: whoever armed a fault by the admin API must be heard again within this time, or
     /// every fault goes off. Default: none.
     pub(in crate::config) heartbeat: Option<Span>,
+    /// Lets requests steer faults: `x-brownout-skip: 1` (or names of faults) keeps them off,
+    /// `x-brownout-fault: NAME` asks for one with `opt_in`. Both are taken off before the upstream.
+    /// Default false: they pass as any other header and mean nothing.
+    pub(in crate::config) steer_by_header: Option<bool>,
+    /// Every fault is counted for what it would hit, and none acts; `--shadow` says the same. Default
+    /// false.
+    pub(in crate::config) shadow: Option<bool>,
 }
 
 /// What stops a run: a sentence, or a probe that fails.

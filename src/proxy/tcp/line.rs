@@ -125,7 +125,9 @@ impl Line {
 
     /// A fault has held bytes back for this long.
     pub(super) fn held(&self, time: Duration) {
-        if let Some(call) = &mut self.state.lock().call {
+        let mut state = self.state.lock();
+        state.decision.held(time);
+        if let Some(call) = &mut state.call {
             call.injected_delay += time;
         }
     }

@@ -45,8 +45,8 @@ impl Bench {
             target_text: "db".to_owned(),
             selector: Selector::default(),
             percent: Ramp { from: 100.0, to: 100.0 },
-            sticky: None,
             effects: vec![(effect.0, built(effect.1).unwrap())],
+            ..Rule::default()
         };
         let engine = Arc::new(Engine::new(1, vec![rule], Recorder::none()));
         if armed {

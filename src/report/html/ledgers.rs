@@ -2,6 +2,7 @@
 
 use crate::measure::record::{FaultLedger, Record, Recovery};
 use crate::report::digest::{self, Fate, Measure};
+use crate::report::fault as fault_words;
 use crate::report::{numbers, text};
 
 use super::table::{Cell, Table};
@@ -133,6 +134,7 @@ pub(super) fn faults(record: &Record) -> Table {
 fn fault_row(record: &Record, fault: &FaultLedger) -> Vec<Cell> {
     let (sign, class, spoken, meaning) = match digest::fate(record, fault) {
         Fate::Hit => ("✓", "mark pass", "acted", hit_meaning(fault)),
+        Fate::Shadow => ("○", "mark", "in the shadow", fault_words::shadow_words(fault)),
         Fate::NeverHit => (
             "?",
             "mark inconclusive",
@@ -177,6 +179,10 @@ fn hit_meaning(fault: &FaultLedger) -> String {
         numbers::of(fault.hit, "call", "calls"),
         numbers::of(fault.requests_meanwhile, "user request", "user requests")
     );
+    if let Some(effect) = fault_words::effect_words(fault) {
+        words.push_str("; ");
+        words.push_str(&effect);
+    }
     if let Some(why) = digest::passed_over(fault) {
         words.push_str("; did not act: ");
         words.push_str(&why);

@@ -233,8 +233,8 @@ impl Bench {
             target_text: "db".to_owned(),
             selector: Selector::default(),
             percent: Ramp { from: 100.0, to: 100.0 },
-            sticky: None,
             effects: effects.iter().map(build).collect(),
+            ..Rule::default()
         };
         let engine = Arc::new(Engine::new(1, vec![rule], Recorder::none()));
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());

@@ -219,8 +219,8 @@ pub(crate) fn script_rule(script: Script) -> Rule {
         target_text: "llm".to_owned(),
         selector: Selector::default(),
         percent: Ramp { from: 100.0, to: 100.0 },
-        sticky: None,
         effects: vec![("script", Box::new(script))],
+        ..Rule::default()
     }
 }
 

@@ -68,8 +68,8 @@ impl Secured {
             target_text: "llm".to_owned(),
             selector: Selector::default(),
             percent: Ramp { from: percent, to: percent },
-            sticky: None,
             effects: vec![(key, fault)],
+            ..Rule::default()
         };
         let (recorder, tap) = Recorder::channel(10_000);
         let (decisions, journal) = Recorder::channel(10_000);

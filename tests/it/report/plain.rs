@@ -371,13 +371,16 @@ fn a_decision_is_one_line() {
         matched: true,
         selected: true,
         hit: true,
+        would_hit: None,
+        out_of_turn: None,
         impossible: None,
         let_go: None,
         drawn: [("percent".to_owned(), 12.5)].into(),
         at_s: 3.25,
+        seed: Some(42),
     };
     assert_eq!(
         report::decision(&line),
-        "{\"key\":\"00ff\",\"ordinal\":1,\"dependency\":\"llm\",\"fault\":\"a\\nb\",\"matched\":true,\"selected\":true,\"hit\":true,\"drawn\":{\"percent\":12.5},\"at_s\":3.25}\n"
+        "{\"key\":\"00ff\",\"ordinal\":1,\"dependency\":\"llm\",\"fault\":\"a\\nb\",\"matched\":true,\"selected\":true,\"hit\":true,\"drawn\":{\"percent\":12.5},\"at_s\":3.25,\"seed\":42}\n"
     );
 }

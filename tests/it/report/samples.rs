@@ -260,6 +260,7 @@ pub(super) fn failing() -> Record {
             requests_meanwhile: 125,
             ..FaultLedger::default()
         }],
+        replay: None,
         recovery: vec![Recovery {
             after: "storm".into(),
             fault_end_s: 45.0,

@@ -108,6 +108,7 @@ impl Flight {
     }
 
     pub(super) fn held(&mut self, time: Duration) {
+        self.decision.held(time);
         self.note(|call| call.injected_delay += time);
     }
 
