@@ -75,7 +75,7 @@ def postgres(*, tls=False, password=None, host="127.0.0.1", port=None, bin=pg_bi
     subprocess.run(command, check=True, **quiet, **options)
     if host != "127.0.0.1":
         with open(f"{data}/pg_hba.conf", "a") as file:
-            file.write(f"host all all all {command[6]}\n")
+            file.write(f"host all all all {command[command.index('-A') + 1]}\n")
     settings = [f"-cport={port}", f"-clisten_addresses={host}", f"-cunix_socket_directories={folder}"]
     settings += ["-cfsync=off", "-cmax_connections=50"]
     if tls:
