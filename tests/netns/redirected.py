@@ -8,7 +8,7 @@ import sys
 import time
 
 from scene import (
-    APP, OURS, OUTSIDE, PORT, V4, V6, app, apply, arm, brownout, call, check, finish, folder, hits, inside, listens,
+    APP, INSIDE, OURS, OUTSIDE, PORT, V4, V6, app, apply, arm, brownout, call, check, finish, folder, hits, inside, listens,
     make_certificates, make_networks, remove, sidecar, start,
 )
 

@@ -28,7 +28,8 @@ def skipping(start):
     return started
 
 
-postgres, redis_server = skipping(servers.postgres), skipping(servers.redis_server)
+postgres, pgvector = skipping(servers.postgres), skipping(servers.pgvector)
+redis_server, chroma = skipping(servers.redis_server), skipping(servers.chroma)
 
 
 class Recorder:

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use brownout::dialect;
 use brownout::engine::Rule;
@@ -13,6 +13,7 @@ use brownout::proxy::{Listener, Options};
 use rustls::pki_types::ServerName;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 
 use super::super::kit::{Bench, Upstream, ask, real_rule, soon};
 use super::secured::{Private, trusting};
