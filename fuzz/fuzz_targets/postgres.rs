@@ -15,7 +15,7 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>, u8, bool)| {
     assert_eq!(len, start.len());
     let step = usize::from(size).max(1);
     let (mut at, mut seen) = (0, 0);
-    while seen < app.len() {
+    'app: while seen < app.len() {
         seen = app.len().min(seen + step);
         while at < seen {
             match session.up(&app[at..seen], whole) {
@@ -30,13 +30,15 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>, u8, bool)| {
                     assert!(len > 0);
                     at += len;
                 }
-                Up::More | Up::Opaque | Up::Opening { .. } => break,
+                // Nobody asks again behind this.
+                Up::Opaque => break 'app,
+                Up::More | Up::Opening { .. } => break,
             }
         }
         assert!(at <= seen);
     }
     let (mut at, mut seen) = (0, 0);
-    while seen < server.len() {
+    'server: while seen < server.len() {
         seen = server.len().min(seen + step);
         while at < seen {
             match session.down(&server[at..seen], whole) {
@@ -50,7 +52,8 @@ fuzz_target!(|input: (Vec<u8>, Vec<u8>, u8, bool)| {
                     assert!(len > 0);
                     at += len;
                 }
-                Down::More | Down::Opaque => break,
+                Down::Opaque => break 'server,
+                Down::More => break,
             }
         }
     }

@@ -39,9 +39,6 @@ pub struct Status {
     pub version: String,
     pub uptime_s: f64,
     pub dependencies: Vec<DependencyStatus>,
-    /// The gateway for `HTTP_PROXY`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub forward: Option<std::net::SocketAddr>,
     /// The folder with the files that make apps trust our certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<std::path::PathBuf>,
@@ -188,7 +185,6 @@ async fn status(State(control): State<Arc<Control>>) -> Json<Status> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: control.clock.now().as_secs_f64(),
         dependencies: file.dependencies.clone(),
-        forward: file.forward,
         trust: file.trust.clone(),
         gateways: file.gateways.iter().cloned().collect(),
         faults: fault_list(&control),

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::dialect::grpc;
 use crate::engine::{Engine, Tally};
 use crate::measure::attempts::Tracker;
 use crate::measure::{Call, CallEnd, FailedHandshake, Observation, Sample};
@@ -27,6 +28,12 @@ struct CallLabels {
     dependency: String,
     status: String,
     ended: String,
+}
+
+#[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
+struct GrpcLabels {
+    dependency: String,
+    grpc_status: String,
 }
 
 #[derive(Clone, Hash, PartialEq, Eq, EncodeLabelSet, Debug)]
@@ -52,8 +59,11 @@ struct OutcomeLabels {
     outcome: String,
 }
 
-/// Dependency, status, and how it ended.
-type CallKind = (Arc<str>, Option<u16>, CallEnd);
+/// Dependency, status, gRPC status, and how it ended.
+type CallKind = (Arc<str>, Option<u16>, Option<u16>, CallEnd);
+
+/// A call's counter, its dependency's times, and the counter of its gRPC status.
+type CallMetrics = (Counter, Histogram, Option<Counter>);
 
 type DurationFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -62,9 +72,10 @@ type DurationFamily<L> = Family<L, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<CallLabels, Counter>,
+    grpc_calls: Family<GrpcLabels, Counter>,
     time_to_head: DurationFamily<DependencyLabels>,
     /// The calls' metrics by what tells them apart, so that counting a call builds no labels.
-    known_calls: Mutex<HashMap<CallKind, (Counter, Histogram)>>,
+    known_calls: Mutex<HashMap<CallKind, CallMetrics>>,
     /// Puts the attempts of a call together.
     attempts: Mutex<Tracker>,
     retries: Family<RetryLabels, Counter>,
@@ -86,6 +97,12 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("brownout");
         let calls = Family::default();
         registry.register("calls", "Calls of the app to a dependency", calls.clone());
+        let grpc_calls = Family::default();
+        registry.register(
+            "grpc_calls",
+            "gRPC calls of the app to a dependency by the status they ended with",
+            grpc_calls.clone(),
+        );
         let time_to_head: DurationFamily<_> = Family::new_with_constructor(durations);
         registry.register_with_unit(
             "call_time_to_head",
@@ -130,6 +147,7 @@ impl Default for Metrics {
         Self {
             registry: Mutex::new(registry),
             calls,
+            grpc_calls,
             time_to_head,
             known_calls: Mutex::default(),
             attempts: Mutex::default(),
@@ -205,16 +223,19 @@ impl Metrics {
 
     fn count(&self, call: &Call) {
         let mut known = self.known_calls.lock();
-        let (count, time_to_head) = known
-            .entry((Arc::clone(&call.dependency), call.status, call.ended))
+        let (count, time_to_head, grpc) = known
+            .entry((Arc::clone(&call.dependency), call.status, call.grpc_status, call.ended))
             .or_insert_with(|| self.new_call(call));
         count.inc();
+        if let Some(grpc) = grpc {
+            grpc.inc();
+        }
         if let Some(head) = call.head {
             time_to_head.observe(head.saturating_sub(call.at).as_secs_f64());
         }
     }
 
-    fn new_call(&self, call: &Call) -> (Counter, Histogram) {
+    fn new_call(&self, call: &Call) -> CallMetrics {
         let labels = CallLabels {
             dependency: call.dependency.to_string(),
             status: call.status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
@@ -222,7 +243,12 @@ impl Metrics {
         };
         let of_dependency = DependencyLabels { dependency: call.dependency.to_string() };
         let count = self.calls.get_or_create(&labels).clone();
-        (count, self.time_to_head.get_or_create(&of_dependency).clone())
+        let grpc = call.grpc_status.map(|status| {
+            let grpc_status = grpc::name_of(status);
+            let dependency = call.dependency.to_string();
+            self.grpc_calls.get_or_create(&GrpcLabels { dependency, grpc_status }).clone()
+        });
+        (count, self.time_to_head.get_or_create(&of_dependency).clone(), grpc)
     }
 
     fn sample(&self, sample: &Sample) {

@@ -46,8 +46,6 @@ pub struct FileFacts {
     pub dependencies: Vec<DependencyStatus>,
     /// Gateways and their addresses: `shared`, `http://127.0.0.1:4000`.
     pub gateways: Vec<(String, String)>,
-    /// The gateway for `HTTP_PROXY`.
-    pub forward: Option<SocketAddr>,
     /// Where apps find what they must trust.
     pub trust: Option<std::path::PathBuf>,
     /// The longest a caller may arm a fault for; None: until disarmed.

@@ -76,11 +76,16 @@ pub(crate) fn of_running(
     let trust = status.trust.as_deref().map(Trust::at);
     let wiring = Wiring {
         dependencies: addresses(&status, &upstreams),
-        forward: status.forward,
+        forward: status.gateways.get("forward").and_then(|url| place_of(url)),
         trust: trust.as_ref(),
         host,
     };
     Ok(wiring.variables(environment))
+}
+
+/// Where a gateway listens.
+fn place_of(url: &str) -> Option<SocketAddr> {
+    url.split_once("://")?.1.parse().ok()
 }
 
 fn addresses<'a>(status: &'a Status, upstreams: &'a [Option<Url>]) -> Vec<Address<'a>> {

@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long the next one may take to serve; then we go on as if it had never come.
 const START: Duration = Duration::from_secs(60);
 /// What the admin API's socket is called.
-const ADMIN: &str = "admin API";
+pub(super) const ADMIN: &str = "admin API";
 /// What the next one says when it serves.
 const TAKEN: &[u8] = b"taken\n";
 

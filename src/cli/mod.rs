@@ -1,5 +1,6 @@
 //! The command line: arguments in, words and exit codes out. What a command does lives below.
 
+mod activation;
 mod args;
 mod ca;
 mod check;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::activation::{self, Activated};
 use super::args::ServeArgs;
 use super::handover::{self, Post, Step, Taken};
 use super::reload::{self, Reloads};
@@ -15,6 +16,7 @@ use crate::admin::{Admin, Control};
 use crate::dice::Dice;
 use crate::engine::Arming;
 use crate::experiment::{Ports, Setup, Stop, World};
+use crate::net::handover::Inheritance;
 use crate::units::Span;
 
 /// How often leases are looked at.
@@ -39,6 +41,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
         })?;
     }
     let taken = args.handover.as_deref().map(handover::take).transpose()?.flatten();
+    // What another process serves already, is not waited for.
+    let activated = if taken.is_some() { None } else { activation::take(&plan)? };
     if let Some(journal) = journal.as_deref().filter(|_| taken.is_some()) {
         keep_journal(journal)?;
     }
@@ -55,7 +59,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             replay,
             mark: args.mark,
             socket_mark: args.socket_mark,
-            inherited: taken.as_ref().map(|taken| taken.sockets.clone()).unwrap_or_default(),
+            inherited: match (&taken, &activated) {
+                (Some(taken), _) => taken.sockets.clone(),
+                (None, Some(activated)) => activated.sockets.clone(),
+                (None, None) => Inheritance::default(),
+            },
             ..Setup::default()
         };
         let mut world =
@@ -68,7 +76,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
             let arming = Arming { percent: None, from, until: lease.map(|lease| from + lease) };
             world.engine.arm(fault, arming).map_err(Failed::usage)?;
         }
-        let (admin, mut post) = open(args, taken, &control).await?;
+        let (admin, mut post) = open(args, taken, activated, &control).await?;
         if !kept.is_empty() {
             terminal::note(&kept.join("; "));
         }
@@ -103,9 +111,15 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8, Failed> {
 async fn open(
     args: &ServeArgs,
     mut taken: Option<Taken>,
+    mut activated: Option<Activated>,
     control: &Arc<Control>,
 ) -> Result<(Admin, Option<Post>), Failed> {
-    let socket = taken.as_mut().and_then(|taken| taken.admin_at(args.admin));
+    let socket = match (&mut taken, &mut activated) {
+        (Some(taken), _) => taken.admin_at(args.admin),
+        (None, Some(activated)) => activated.admin_at(args.admin),
+        (None, None) => None,
+    };
+    let here = socket.is_some();
     let admin = match socket {
         Some(socket) => tokio::net::TcpListener::from_std(socket)
             .and_then(|socket| Admin::over(socket, Arc::clone(control))),
@@ -114,6 +128,11 @@ async fn open(
     let admin = admin.map_err(|error| {
         Failed::run(format!("the admin API cannot listen at {}: {error}", args.admin))
     })?;
+    for address in activated.map(Activated::unwanted).unwrap_or_default() {
+        if !(here && address == admin.address) {
+            terminal::note(&format!("systemd listens on {address}, and nothing in the file does"));
+        }
+    }
     let post = args.handover.as_deref().map(Post::open).transpose()?;
     if let Some(taken) = taken {
         taken.served();

@@ -34,7 +34,7 @@ pub const CODES: [&str; 17] = [
 
 const OK: u16 = 0;
 const CANCELLED: u16 = 1;
-const UNKNOWN: u16 = 2;
+pub const UNKNOWN: u16 = 2;
 const INVALID_ARGUMENT: u16 = 3;
 const DEADLINE_EXCEEDED: u16 = 4;
 const NOT_FOUND: u16 = 5;
@@ -50,7 +50,7 @@ const UNAUTHENTICATED: u16 = 16;
 pub const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 /// How long a client is to wait before it tries again (gRFC A6, "Pushback").
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// What marks an event of ours that stands for trailers.
 const TRAILERS: &str = "trailers";
 
@@ -180,6 +180,27 @@ pub fn code_named(text: &str) -> Option<u16> {
     let named = CODES.iter().position(|name| name.eq_ignore_ascii_case(text));
     let number = || text.parse::<usize>().ok().filter(|number| *number < CODES.len());
     named.or_else(number).and_then(|number| u16::try_from(number).ok())
+}
+
+/// The name of a status, or its number where it has none.
+pub fn name_of(code: u16) -> String {
+    CODES.get(usize::from(code)).map_or_else(|| code.to_string(), |name| (*name).to_owned())
+}
+
+/// Whether a status is the server's fault, as OpenTelemetry has it for spans of servers
+/// (<https://opentelemetry.io/docs/specs/semconv/rpc/grpc/>), or says that the client is one too many.
+pub fn is_server_error(code: u16) -> bool {
+    const DATA_LOSS: u16 = 15;
+    matches!(
+        code,
+        UNKNOWN
+            | DEADLINE_EXCEEDED
+            | RESOURCE_EXHAUSTED
+            | UNIMPLEMENTED
+            | INTERNAL
+            | UNAVAILABLE
+            | DATA_LOSS
+    )
 }
 
 /// What a server says with a status when it has nothing else to say.

@@ -165,10 +165,6 @@ pub(super) fn facts(
         name: plan.name.clone(),
         dependencies: endpoints.iter().map(status).collect(),
         gateways: gateway_urls(proxy),
-        forward: {
-            let mut all = proxy.gateway_addresses();
-            all.find(|(name, _)| *name == "forward").map(|(_, address)| address)
-        },
         trust: trust.map(|trust| trust.dir().to_owned()),
         longest: plan.safety.max_duration,
         heartbeat: plan.safety.heartbeat,

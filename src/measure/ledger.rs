@@ -335,6 +335,7 @@ pub(crate) mod tests {
             first_byte: Some(secs(at + 0.05)),
             end: secs(at + 0.1),
             status: Some(status),
+            grpc_status: None,
             ended: CallEnd::Complete,
             upstream: true,
             bytes: 10,

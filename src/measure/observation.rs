@@ -71,6 +71,8 @@ pub struct Call {
     pub end: Duration,
     /// The status the app saw; of a protocol's error what HTTP would say; None where there is none.
     pub status: Option<u16>,
+    /// The `grpc-status` of a gRPC call: 0 is good, whatever `status` says.
+    pub grpc_status: Option<u16>,
     pub ended: CallEnd,
     /// Whether the upstream was called at all.
     pub upstream: bool,
@@ -106,6 +108,7 @@ impl Call {
             first_byte: None,
             end: at,
             status: None,
+            grpc_status: None,
             ended: CallEnd::ClientGone,
             upstream: false,
             injected_delay: Duration::ZERO,

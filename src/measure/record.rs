@@ -161,12 +161,17 @@ pub struct DependencyPhase {
     pub retries_before_retry_after: u64,
     /// Calls on which a fault acted.
     pub injected: u64,
-    /// Errors that no fault caused (5xx, 429, cut, unreachable).
+    /// Errors that no fault caused (5xx, 429, cut, unreachable; of gRPC UNKNOWN, DEADLINE_EXCEEDED,
+    /// RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS).
     pub own_errors: u64,
     /// Calls whose client went away.
     pub abandoned: u64,
     /// Calls by the status that the app saw; `none` where it saw none.
     pub statuses: BTreeMap<String, u64>,
+    /// gRPC calls by the `grpc-status` that the app saw, as its name (`UNAVAILABLE`); their `statuses` are
+    /// those of HTTP, mostly 200.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub grpc_statuses: BTreeMap<String, u64>,
     /// Seconds to the answer's head.
     pub time_to_head: Quantiles,
     /// How the app's clients behaved, as the proxy saw it.
@@ -367,6 +372,9 @@ pub struct Tick {
     pub fault: Option<String>,
     /// The status that the app saw, if any.
     pub status: Option<u16>,
+    /// The name of the `grpc-status` that it saw, of a gRPC call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<String>,
 }
 
 /// An error as users saw it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::attempts::{Mark, Tracker};
 use super::{Call, CallEnd, Ledger, Span};
+use crate::dialect::grpc;
 
 /// Calls for each request of a user in baseline, by dependency.
 #[derive(Clone, Debug, Default)]
@@ -66,13 +67,16 @@ pub fn sent(ledger: &Ledger, span: Span) -> u64 {
 impl Call {
     /// Whether the app got less than a whole good answer.
     pub fn failed(&self) -> bool {
-        self.ended != CallEnd::Complete || self.status.is_some_and(|status| status >= 400)
+        self.ended != CallEnd::Complete
+            || self.status.is_some_and(|status| status >= 400)
+            || self.grpc_status.is_some_and(|status| status != 0)
     }
 
     /// Whether it failed with no fault acting on it.
     pub fn own_error(&self) -> bool {
         let broken = matches!(self.ended, CallEnd::UpstreamCut | CallEnd::UpstreamFailed);
         let refused = self.status.is_some_and(|status| status >= 500 || status == 429);
+        let refused = refused || self.grpc_status.is_some_and(grpc::is_server_error);
         self.faults.is_empty() && (broken || refused)
     }
 }
@@ -186,6 +190,21 @@ mod tests {
         let counts = counts(&ledger);
         assert_eq!((counts.calls, counts.retries, counts.early), (19, 9, 5));
         assert_eq!(counts.told_to_wait, 10);
+    }
+
+    #[test]
+    fn a_grpc_call_is_repeated_when_its_status_was_bad() {
+        for (grpc_status, repeats) in [(14, 10), (0, 0)] {
+            let mut ledger = storm();
+            for request in 0..10 {
+                let at = 10.0 + f64::from(request);
+                let first = Call { key: Some(request as u64), ..call("llm", at, 200) };
+                let again = Call { at: secs(at + 0.5), ..first.clone() };
+                add_call(&mut ledger, Call { grpc_status: Some(grpc_status), ..first });
+                add_call(&mut ledger, Call { grpc_status: Some(0), ..again });
+            }
+            assert_eq!(counts(&ledger).retries, repeats, "{grpc_status}");
+        }
     }
 
     #[test]

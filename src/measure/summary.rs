@@ -9,6 +9,7 @@ use super::record::{DependencyPhase, Driver, Phase, Quantiles, Record};
 use super::recovery::{Rule, assess, worth_telling};
 use super::retry::{FanOut, Retries, sent};
 use super::{Call, Ledger, Outcome, Sample, Span, errors, timeline};
+use crate::dialect::grpc;
 
 /// A gap above this is a stall, in microseconds.
 pub const STALL: u32 = 1_000_000;
@@ -107,10 +108,13 @@ impl Ledger {
     fn dependency_summary(&self, name: &str, span: Span) -> DependencyPhase {
         let calls = || self.calls_in(span).filter(|call| &*call.dependency == name);
         let count = |is: &dyn Fn(&Call) -> bool| calls().filter(|call| is(call)).count() as u64;
-        let mut statuses = BTreeMap::new();
+        let (mut statuses, mut grpc_statuses) = (BTreeMap::new(), BTreeMap::new());
         for call in calls() {
             let status = call.status.map_or("none".to_owned(), |status| status.to_string());
             *statuses.entry(status).or_default() += 1;
+            if let Some(status) = call.grpc_status {
+                *grpc_statuses.entry(grpc::name_of(status)).or_default() += 1;
+            }
         }
         DependencyPhase {
             calls: count(&|_| true),
@@ -118,6 +122,7 @@ impl Ledger {
             own_errors: count(&Call::own_error),
             abandoned: count(&|call| call.ended == super::CallEnd::ClientGone),
             statuses,
+            grpc_statuses,
             time_to_head: Quantiles::of(calls().filter_map(Call::time_to_head).collect()),
             ..DependencyPhase::default()
         }
@@ -306,6 +311,31 @@ mod tests {
         };
         assert_eq!(piled(0.0), None);
         assert!(piled(15.0).unwrap().contains("piled up in `baseline`"));
+    }
+
+    #[test]
+    fn a_grpc_call_is_as_good_as_its_own_status() {
+        let mut ledger = storm();
+        let before = summary(&ledger).phases[1].dependencies["llm"].own_errors;
+        for status in [0, 5, 14, 14, 99] {
+            let call = Call { grpc_status: Some(status), ..call("llm", 11.0, 200) };
+            assert_eq!(call.failed(), status != 0, "{status}");
+            add_call(&mut ledger, call);
+        }
+        let injected = Call { faults: vec!["f".into()], ..call("llm", 11.0, 200) };
+        add_call(&mut ledger, Call { grpc_status: Some(8), ..injected });
+        let record = summary(&ledger);
+        let llm = &record.phases[1].dependencies["llm"];
+        let counted = |name: &str| llm.grpc_statuses.get(name).copied();
+        assert_eq!(
+            (counted("OK"), counted("NOT_FOUND"), counted("UNAVAILABLE")),
+            (Some(1), Some(1), Some(2))
+        );
+        assert_eq!((counted("RESOURCE_EXHAUSTED"), counted("99")), (Some(1), Some(1)));
+        assert_eq!(llm.own_errors - before, 2, "what is not found is no fault of the server");
+        let ticks = &record.lanes.iter().find(|lane| lane.dependency == "llm").unwrap().ticks;
+        let named = ticks.iter().filter(|it| it.grpc_status.as_deref() == Some("UNAVAILABLE"));
+        assert_eq!(named.count(), 2);
     }
 
     #[test]

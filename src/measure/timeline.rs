@@ -7,6 +7,7 @@ use super::record::{Lane, Second, Tick};
 use super::retry::FanOut;
 use super::statistics::{carried, sort};
 use super::{Ledger, Outcome, Sample};
+use crate::dialect::grpc;
 
 /// The most ticks of a lane.
 const MOST_TICKS: usize = 3000;
@@ -142,7 +143,12 @@ pub(super) fn lanes(ledger: &Ledger) -> Vec<Lane> {
     let lane = |dependency: &Arc<str>| {
         let mut ticks = Vec::new();
         for call in ledger.calls().iter().filter(|call| call.dependency == *dependency) {
-            let tick = |fault| Tick { at_s: call.at.as_secs_f64(), fault, status: call.status };
+            let tick = |fault| Tick {
+                at_s: call.at.as_secs_f64(),
+                fault,
+                status: call.status,
+                grpc_status: call.grpc_status.map(grpc::name_of),
+            };
             ticks.extend(call.faults.iter().map(|fault| tick(Some(fault.to_string()))));
             ticks.extend(call.own_error().then(|| tick(None)));
         }
@@ -217,6 +223,6 @@ mod tests {
         let ticks = &lanes[0].ticks;
         assert!(ticks.len() > MOST_TICKS / 2 && ticks.len() <= MOST_TICKS, "{}", ticks.len());
         assert!(ticks[ticks.len() - 1].at_s > 100.0, "to the end");
-        assert_eq!(lanes[1].ticks, [Tick { at_s: 4.0, fault: None, status: Some(500) }]);
+        assert_eq!(lanes[1].ticks, [Tick { at_s: 4.0, status: Some(500), ..Tick::default() }]);
     }
 }

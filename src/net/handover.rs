@@ -108,6 +108,11 @@ impl Inheritance {
     pub fn close(&self) {
         self.0.lock().clear();
     }
+
+    /// Where those listen that nobody has wanted so far.
+    pub fn left(&self) -> Vec<SocketAddr> {
+        self.0.lock().iter().filter_map(|one| one.socket.local_addr().ok()).collect()
+    }
 }
 
 #[cfg(test)]

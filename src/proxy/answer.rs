@@ -54,8 +54,10 @@ impl Passed {
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.books.sent(data.len());
+                match (frame.data_ref(), frame.trailers_ref()) {
+                    (Some(data), _) => self.books.sent(data.len()),
+                    (None, Some(trailers)) => self.books.said(trailers),
+                    (None, None) => {}
                 }
                 if self.body.is_end_stream() {
                     self.books.ended(CallEnd::Complete);
@@ -67,6 +69,7 @@ impl Passed {
                 self.books.ended(CallEnd::UpstreamCut);
                 if let Some(status) = self.books.connection().status_of(&error) {
                     let trailers = grpc::trailers_of(&status).unwrap_or_default();
+                    self.books.said(&trailers);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
                 let cut = self.books.connection().cut_of(&error);

@@ -18,6 +18,7 @@ use super::shared::Shared;
 use super::stranger::Strangers;
 use super::transparent::{self, Transparent};
 use super::{Gateways, Listener};
+use crate::dialect::speaks_http;
 use crate::net::ConnectOptions;
 
 /// What the gateways need beside the dependencies.
@@ -30,7 +31,10 @@ pub(super) struct Behind {
 
 /// Whether apps may come over TLS, through a gateway, for what they take for dependencies.
 pub(super) fn intercepts(listeners: &[Listener], gateways: &Gateways) -> bool {
-    let secured = |one: &Listener| one.upstream.scheme() == "https" || !one.hosts.is_empty();
+    let secured = |one: &Listener| match one.upstream.scheme() {
+        "https" | "tls" | "rediss" => true,
+        _ => speaks_http(one.dialect) && !one.hosts.is_empty(),
+    };
     (gateways.forward.is_some() || gateways.transparent.is_some()) && listeners.iter().any(secured)
 }
 

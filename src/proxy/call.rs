@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::connection::Connection;
+use crate::dialect::grpc;
 use crate::dice::hash_bytes;
 use crate::engine::Decision;
 use crate::exchange::Exchange;
@@ -29,6 +30,8 @@ pub(super) struct Books {
     /// What was decided; the effects live as long as the call.
     pub(super) decision: Decision,
     holding_since: Option<Duration>,
+    /// The answer is one of gRPC, which ends with a status of its own.
+    is_grpc: bool,
     connection: Arc<Connection>,
 }
 
@@ -47,6 +50,7 @@ impl Books {
             call: Some(Box::new(call)),
             decision: Decision::default(),
             holding_since: None,
+            is_grpc: false,
             connection: Arc::clone(connection),
         }
     }
@@ -81,6 +85,18 @@ impl Books {
         call.head = Some(now);
         call.status = Some(status.as_u16());
         call.retry_after = retry_after;
+    }
+
+    /// The fields of the answer's head, or its trailers: a gRPC call says there how it ended.
+    pub(super) fn said(&mut self, fields: &HeaderMap) {
+        self.is_grpc |= fields.get(header::CONTENT_TYPE).is_some_and(is_grpc);
+        let number = |name: &str| fields.get(name)?.to_str().ok()?.trim().parse::<u16>().ok();
+        if let Some(status) = number(grpc::STATUS) {
+            self.call().grpc_status = Some(status);
+            if let Some(wait) = number(grpc::PUSHBACK) {
+                self.call().retry_after = Some(Duration::from_millis(wait.into()));
+            }
+        }
     }
 
     /// A piece of the answer's body goes to the app.
@@ -149,6 +165,10 @@ impl Drop for Books {
         self.keep_acted();
         if let Some(mut call) = self.call.take() {
             call.end = now;
+            if self.is_grpc && call.ended == CallEnd::Complete && call.grpc_status.is_none() {
+                // What clients make of a call that ends without one.
+                call.grpc_status = Some(grpc::UNKNOWN);
+            }
             if broken && call.ended == CallEnd::ClientGone {
                 call.ended = CallEnd::Injected;
             }
@@ -160,6 +180,12 @@ impl Drop for Books {
 /// Whether an answer says that trying again is of no use, in the word that the official SDKs obey.
 pub(super) fn says_no_retry(headers: &HeaderMap) -> bool {
     headers.get("x-should-retry").is_some_and(|value| value == "false")
+}
+
+/// gRPC, whatever its messages are; of gRPC-Web the end is in the body.
+fn is_grpc(kind: &HeaderValue) -> bool {
+    let rest = kind.as_bytes().strip_prefix(b"application/grpc");
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// How long an answer tells its client to wait: whole seconds, or `retry-after-ms`.
@@ -180,6 +206,16 @@ pub(super) fn retry_after_of(millis: Option<&[u8]>, seconds: Option<&[u8]>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        let is = |kind: &'static str| is_grpc(&HeaderValue::from_static(kind));
+        assert!(
+            is("application/grpc") && is("application/grpc+proto") && is("application/grpc;v=1")
+        );
+        assert!(!is("application/grpc-web") && !is("application/grpc-web+proto"));
+        assert!(!is("application/json"));
+    }
 
     #[test]
     fn retry_after_is_read_in_both_units() {

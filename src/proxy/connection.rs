@@ -149,14 +149,7 @@ impl Connection {
 
     /// The connection ends now, without another byte: by a reset, or by a FIN.
     pub(super) fn kill(&self, ending: Ending) -> Killed {
-        let ending = if self.line.is_http2() { ending } else { ending.of_connection() };
-        *self.line.fate.lock() = match ending {
-            Ending::GoAway => Fate::GoAway,
-            Ending::Reset => Fate::Reset,
-            Ending::StreamReset(code) => Fate::Stream(code),
-            _ => Fate::Close,
-        };
-        Killed
+        self.line.kill(ending)
     }
 
     /// The exchange is given up because the app or the proxy leaves: in HTTP/2 its stream alone.
@@ -177,6 +170,18 @@ impl Connection {
 }
 
 impl Line {
+    /// The connection ends now, without another byte: by a reset, or by a FIN.
+    pub(super) fn kill(&self, ending: Ending) -> Killed {
+        let ending = if self.is_http2() { ending } else { ending.of_connection() };
+        *self.fate.lock() = match ending {
+            Ending::GoAway => Fate::GoAway,
+            Ending::Reset => Fate::Reset,
+            Ending::StreamReset(code) => Fate::Stream(code),
+            _ => Fate::Close,
+        };
+        Killed
+    }
+
     /// One stream of an HTTP/2 connection.
     pub(super) fn of_stream(stream: http2::Line, wire: Arc<Wire<Stream>>) -> Self {
         Self { wire, fate: Mutex::default(), stream: Some(stream) }

@@ -22,9 +22,10 @@ use super::answer::AnswerBody;
 use super::connection::{Connection, Dependency, Line};
 use super::intercept::{self, Meant};
 use super::reverse::{self, Outcome};
-use super::route::{Directory, Route};
+use super::route::{Directory, Found, Route};
 use super::secure::Secure;
 use super::stranger::Strangers;
+use super::tcp::Raw;
 use super::{destination, entrance};
 use crate::dialect::Answer;
 use crate::fault::Ending;
@@ -115,7 +116,7 @@ impl Target {
 }
 
 impl Forward {
-    /// The dependency that a host and port mean.
+    /// The dependency that speaks HTTP and that a host and port mean.
     fn dependency(&self, target: &Target) -> Option<Arc<Dependency>> {
         self.directory.by_place(&target.host, target.port)
     }
@@ -207,6 +208,7 @@ fn take_base_off<B>(request: &mut Request<B>, base: &str) -> bool {
 /// Where a tunnel leads.
 enum Way {
     Dependency(Meant),
+    Raw(Arc<Raw>),
     Host(TcpStream),
 }
 
@@ -220,8 +222,15 @@ pub(super) async fn connect(
         let text = "CONNECT wants a host and a port: `CONNECT host:443 HTTP/1.1`";
         return Ok(no_tunnel(&line, told(StatusCode::BAD_REQUEST, text)));
     };
-    let way = match visit.forward.dependency(&target) {
-        Some(dependency) => {
+    let way = match visit.forward.directory.find(&target.host, target.port) {
+        Some(Found::Raw(raw)) => {
+            if raw.engine.demand_at(raw.gate).refuse {
+                raw.engine.count_refused(&raw.name);
+                return Err(line.kill(Ending::Reset));
+            }
+            Way::Raw(raw)
+        }
+        Some(Found::Http(dependency)) => {
             let demand = dependency.engine.demand_at(dependency.gate);
             if demand.refuse {
                 dependency.engine.count_refused(&dependency.name);
@@ -262,6 +271,10 @@ fn tunnel(visit: Arc<Visit>, line: Arc<Line>, app: OnUpgrade, target: Target, wa
         drop(line);
         let (app, upstream) = match way {
             Way::Host(upstream) => (app, upstream),
+            Way::Raw(raw) => {
+                let secure = visit.forward.secure.as_deref();
+                return intercept::serve_raw(app, raw, &target.host, secure).await;
+            }
             Way::Dependency(meant) => {
                 let Some(app) = intercept::serve(app, meant, visit.forward.secure.as_deref()).await
                 else {

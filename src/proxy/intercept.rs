@@ -10,7 +10,8 @@ use tokio::io::AsyncReadExt as _;
 use super::connection::Dependency;
 use super::entrance;
 use super::route::Route;
-use super::secure::Secure;
+use super::secure::{Secure, Stead};
+use super::tcp::{self, Raw};
 use crate::net::Stream;
 use crate::net::secure::Hello;
 
@@ -92,22 +93,59 @@ pub(super) async fn serve(stream: Stream, meant: Meant, secure: Option<&Secure>)
     };
     let plain = match (first, secure) {
         (First::Http, _) => stream,
-        (First::Tls, Some(secure)) => tokio::select! {
-            secured = Box::pin(secured(stream, &meant, secure)) => secured?,
-            () = drain.cancelled() => return None,
-        },
+        (First::Tls, Some(secure)) => {
+            let stead = meant.dependency.stead();
+            tokio::select! {
+                secured = Box::pin(secured(stream, &stead, &meant.host, secure)) => secured?,
+                () = drain.cancelled() => return None,
+            }
+        }
         (First::Tls, None) | (First::Other, _) => return Some(stream),
     };
     Box::pin(entrance::http(plain, meant.route())).await;
     None
 }
 
+/// Serves a connection in the place of a dependency that speaks no HTTP. A client that speaks TLS to an
+/// upstream that we speak TLS to is shown a certificate; any other TLS goes through to the upstream.
+pub(super) async fn serve_raw(stream: Stream, raw: Arc<Raw>, host: &str, secure: Option<&Secure>) {
+    if raw.engine.demand_at(raw.gate).refuse {
+        raw.engine.count_refused(&raw.name);
+        return stream.reset().await;
+    }
+    let ends_tls = raw.connector.origin().is_secure();
+    // Elsewhere the server may speak first.
+    let client_first = ends_tls || raw.dialect.session(raw.tls_passes).is_some();
+    if !client_first {
+        return Box::pin(tcp::serve(stream, raw)).await;
+    }
+    let read = tokio::select! {
+        read = First::read(stream) => read,
+        () = raw.drain.cancelled() => return,
+    };
+    match (read, secure) {
+        (Ok((First::Tls, stream)), Some(secure)) if ends_tls => {
+            let stead = raw.stead();
+            let plain = tokio::select! {
+                plain = Box::pin(secured(stream, &stead, host, secure)) => plain,
+                () = raw.drain.cancelled() => return,
+            };
+            if let Some(plain) = plain {
+                Box::pin(tcp::serve(plain, raw)).await;
+            }
+        }
+        (Ok((First::Tls, stream)), _) => Box::pin(tcp::serve_opaque(stream, raw)).await,
+        (Ok((_, stream)), _) => Box::pin(tcp::serve(stream, raw)).await,
+        (Err(_), _) => {}
+    }
+}
+
 /// Ends the client's TLS here, with a certificate for the name that it asks for.
-async fn secured(stream: Stream, meant: &Meant, secure: &Secure) -> Option<Stream> {
+async fn secured(stream: Stream, stead: &Stead<'_>, host: &str, secure: &Secure) -> Option<Stream> {
     match Hello::read(stream).await {
-        Ok(hello) => secure.handshake(hello, &meant.dependency, &meant.host).await,
+        Ok(hello) => secure.handshake(hello, stead, host).await,
         Err(none) => {
-            secure.complain(&meant.dependency, &meant.host, &none.broken);
+            secure.complain(stead, host, &none.broken);
             none.close().await;
             None
         }

@@ -326,7 +326,8 @@ impl Pump {
                 Some(Order::Again(_) | Order::Answer(_) | Order::Certificate(_)) => {}
                 None if self.stage == Stage::Over => {
                     self.books.ended(CallEnd::Complete);
-                    return Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))));
+                    let trailers = self.trailers.take().inspect(|it| self.books.said(it));
+                    return Poll::Ready(trailers.map(|it| Ok(Frame::trailers(it))));
                 }
                 None => ready!(self.poll_more(cx)),
             }
@@ -350,6 +351,7 @@ impl Pump {
         {
             // A fault ends the call: nothing can follow.
             self.end(Ending::Clean);
+            self.books.said(&trailers);
             return Frame::trailers(trailers);
         }
         let bytes = item.raw().clone();

@@ -239,6 +239,7 @@ pub(super) fn opened(
     if !head.status.is_success() && call::says_no_retry(&head.headers) {
         books.no_retry();
     }
+    books.said(&head.headers);
     finished(&connection.line, head, lines, framed)
 }
 

@@ -13,14 +13,22 @@ use super::forward::{self, Visit};
 use super::shared::Shared;
 use super::tcp::Raw;
 use crate::dialect::Answer;
+use crate::net::Origin;
 
 /// All dependencies, for listeners that serve more than one. Its content is replaced when the file is
 /// read anew.
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     http: ArcSwap<Vec<Arc<Dependency>>>,
-    /// Those that speak no HTTP: they are told by their addresses alone.
     raw: ArcSwap<Vec<Arc<Raw>>>,
+}
+
+/// A dependency of either kind.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Http(Arc<Dependency>),
+    /// It speaks no HTTP.
+    Raw(Arc<Raw>),
 }
 
 impl Directory {
@@ -39,44 +47,67 @@ impl Directory {
         self.raw.load_full()
     }
 
-    /// The dependency that a host (without brackets) and port mean.
+    /// The dependency that speaks HTTP and that a host (without brackets) and port mean.
     pub(super) fn by_place(&self, host: &str, port: u16) -> Option<Arc<Dependency>> {
-        match host.contains(':') {
-            true => self.by_host(&format!("[{host}]:{port}")),
-            false => self.by_host(&format!("{host}:{port}")),
-        }
+        self.by_host(&place(host, port))
     }
 
-    /// The dependency that a host means, which may have a port: one that names it goes before the one
-    /// whose upstream it is, and that before one with a pattern for it. Without a port an upstream is
-    /// known by its name alone; one that several have means none of them.
+    /// The one that speaks HTTP and that a host means, which may have a port.
     pub(super) fn by_host(&self, host: &str) -> Option<Arc<Dependency>> {
-        let wanted = Host::of(host);
         let all = self.http.load();
-        let named = |port: Option<u16>| {
-            all.iter().find(|one| one.hosts.iter().any(|known| known.is(&wanted.name, port)))
-        };
-        let own = |one: &&Arc<Dependency>| {
-            one.own_host.as_ref().is_some_and(|own| {
-                own.name == wanted.name && (wanted.port.is_none() || own.port == wanted.port)
-            })
-        };
-        let owned = || {
-            let mut owners = all.iter().filter(own);
-            owners.next().filter(|_| owners.next().is_none())
-        };
-        let below = |port: Option<u16>| {
-            all.iter().find(|one| one.hosts.iter().any(|known| known.covers(&wanted.name, port)))
-        };
-        let exactly = || wanted.port.and_then(|port| named(Some(port)));
-        let below_exactly = || wanted.port.and_then(|port| below(Some(port)));
-        let found = exactly()
-            .or_else(|| named(None))
-            .or_else(owned)
-            .or_else(below_exactly)
-            .or_else(|| below(None));
-        found.cloned()
+        let index = meant(&Host::of(host), &names_of_http(&all))?;
+        all.get(index).cloned()
     }
+
+    /// The dependency of either kind that a host (without brackets) and port mean.
+    pub(super) fn find(&self, host: &str, port: u16) -> Option<Found> {
+        let (http, raw) = (self.http.load(), self.raw.load());
+        let mut names = names_of_http(&http);
+        names.extend(raw.iter().map(|one| Names { hosts: &one.hosts, own: one.own_host.as_ref() }));
+        let index = meant(&Host::of(&place(host, port)), &names)?;
+        match http.get(index) {
+            Some(dependency) => Some(Found::Http(Arc::clone(dependency))),
+            None => Some(Found::Raw(Arc::clone(raw.get(index - http.len())?))),
+        }
+    }
+}
+
+fn place(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// What a dependency is known by.
+struct Names<'a> {
+    hosts: &'a [Host],
+    own: Option<&'a Host>,
+}
+
+fn names_of_http(all: &[Arc<Dependency>]) -> Vec<Names<'_>> {
+    all.iter().map(|one| Names { hosts: &one.hosts, own: one.own_host.as_ref() }).collect()
+}
+
+/// Which one a host means: one that names it goes before the one whose upstream it is, and that before
+/// one with a pattern for it. Without a port an upstream is known by its name alone; one that several
+/// have means none of them.
+fn meant(wanted: &Host, all: &[Names<'_>]) -> Option<usize> {
+    let named = |port: Option<u16>| {
+        all.iter().position(|one| one.hosts.iter().any(|known| known.is(&wanted.name, port)))
+    };
+    let owns = |one: &Names<'_>| {
+        one.own.is_some_and(|own| {
+            own.name == wanted.name && (wanted.port.is_none() || own.port == wanted.port)
+        })
+    };
+    let owned = || {
+        let mut owners = all.iter().enumerate().filter(|(_, one)| owns(one));
+        owners.next().filter(|_| owners.next().is_none()).map(|(index, _)| index)
+    };
+    let below = |port: Option<u16>| {
+        all.iter().position(|one| one.hosts.iter().any(|known| known.covers(&wanted.name, port)))
+    };
+    let exactly = || wanted.port.and_then(|port| named(Some(port)));
+    let below_exactly = || wanted.port.and_then(|port| below(Some(port)));
+    exactly().or_else(|| named(None)).or_else(owned).or_else(below_exactly).or_else(|| below(None))
 }
 
 /// A host in lower case, or a pattern for hosts, and a port where one is meant.
@@ -105,9 +136,19 @@ impl Host {
         host
     }
 
+    /// The host and port that connections go to.
+    pub(super) fn of_origin(origin: &Origin) -> Self {
+        Self { port: Some(origin.port()), ..Self::of(origin.host()) }
+    }
+
     /// An address or `localhost`: a place on a network, not a name that means a service.
     pub(super) fn is_place(&self) -> bool {
         self.name == "localhost" || self.name.parse::<IpAddr>().is_ok()
+    }
+
+    /// It means all hosts below one.
+    pub(super) fn is_pattern(&self) -> bool {
+        self.name.starts_with('*')
     }
 
     fn is(&self, name: &str, port: Option<u16>) -> bool {

@@ -322,12 +322,15 @@ impl Running {
             Some(old) => old.drain.clone(),
             None => self.drain.child_token(),
         };
+        let connector = Arc::new(connector_of(listener, &self.site, noted)?);
         Ok(Arc::new(Raw {
             gate: self.site.engine.gate(&listener.name),
+            hosts: listener.hosts.iter().map(|host| Host::of(host)).collect(),
+            own_host: Some(Host::of_origin(connector.origin())),
             name: Arc::clone(&listener.name),
             dialect: listener.dialect,
             tls_passes: listener.tls == Some(ListenTls::Passes),
-            connector: Arc::new(connector_of(listener, &self.site, noted)?),
+            connector,
             engine: Arc::clone(&self.site.engine),
             recorder: self.site.recorder.clone(),
             clock: Arc::clone(&self.site.clock),

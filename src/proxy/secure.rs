@@ -8,17 +8,21 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Dependency;
 use super::entrance;
+use super::request::RequestBody;
 use super::route::Route;
-use crate::engine::Decision;
+use super::tcp::Raw;
+use crate::dialect::Dialect;
+use crate::engine::{Decision, Engine, Gate};
 use crate::exchange::Level;
 use crate::fault::{Ending, Flaw, Order};
-use crate::measure::{FailedHandshake, Observation};
+use crate::measure::{FailedHandshake, Observation, Recorder};
 use crate::net::ca::{Authority, Soundness};
 use crate::net::secure::{Broken, Hello, NoHello};
-use crate::net::{Certificates, Stream};
+use crate::net::{Certificates, Clock, Pool, Stream};
 
 /// More complaints than these are counted and not told.
 const MOST_TOLD: usize = 200;
@@ -31,6 +35,49 @@ pub(super) struct Secure {
     authority: Arc<Authority>,
     /// What the log has been told.
     told: Mutex<BTreeSet<String>>,
+}
+
+/// In whose place a handshake is made.
+pub(super) struct Stead<'a> {
+    pub(super) name: &'a Arc<str>,
+    pub(super) gate: Gate,
+    pub(super) dialect: &'static dyn Dialect,
+    pub(super) engine: &'a Arc<Engine>,
+    pub(super) recorder: &'a Recorder,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) drain: &'a CancellationToken,
+    /// None: it speaks no HTTP.
+    pub(super) pool: Option<&'a Pool<RequestBody>>,
+}
+
+impl Dependency {
+    pub(super) fn stead(&self) -> Stead<'_> {
+        Stead {
+            name: &self.name,
+            gate: self.gate,
+            dialect: self.dialect,
+            engine: &self.engine,
+            recorder: &self.recorder,
+            clock: &self.clock,
+            drain: &self.drain,
+            pool: Some(&self.pool),
+        }
+    }
+}
+
+impl Raw {
+    pub(super) fn stead(&self) -> Stead<'_> {
+        Stead {
+            name: &self.name,
+            gate: self.gate,
+            dialect: self.dialect,
+            engine: &self.engine,
+            recorder: &self.recorder,
+            clock: &self.clock,
+            drain: &self.drain,
+            pool: None,
+        }
+    }
 }
 
 /// What a client is to meet.
@@ -54,30 +101,30 @@ impl Secure {
     pub(super) async fn handshake(
         &self,
         hello: Hello,
-        dependency: &Dependency,
+        stead: &Stead<'_>,
         host: &str,
     ) -> Option<Stream> {
         let host = hello.server_name().unwrap_or(host).to_owned();
-        let (fate, decision) = fate(dependency, &host).await;
+        let (fate, decision) = fate(stead, &host).await;
         // What it does is in the books at once, not when the client gives up.
         decision.close();
         match fate {
             Fate::End(ending) => {
-                end(hello, ending, dependency).await;
+                end(hello, ending, stead).await;
                 None
             }
             Fate::Shown(Some(Flaw::Missing)) => {
                 hello.refuse().await;
                 None
             }
-            Fate::Shown(flaw) => self.show(hello, dependency, &host, flaw).await,
+            Fate::Shown(flaw) => self.show(hello, stead, &host, flaw).await,
         }
     }
 
     async fn show(
         &self,
         hello: Hello,
-        dependency: &Dependency,
+        stead: &Stead<'_>,
         host: &str,
         flaw: Option<Flaw>,
     ) -> Option<Stream> {
@@ -91,12 +138,12 @@ impl Secure {
         let shown = match shown {
             Ok(shown) => shown,
             Err(error) => {
-                self.tell(format!("{}: a TLS handshake was refused: {error}", dependency.name));
+                self.tell(format!("{}: a TLS handshake was refused: {error}", stead.name));
                 hello.refuse().await;
                 return None;
             }
         };
-        let alpn = offered(dependency, hello.alpn()).await;
+        let alpn = offered(stead, hello.alpn()).await;
         let result = match flaw {
             None => hello.accept(shown, alpn).await,
             // A client that resumes an earlier session would not see it.
@@ -106,20 +153,20 @@ impl Secure {
             (Ok(_), Some(flaw)) => self.tell(format!(
                 "the app took {} for `{host}` ({}): it does not verify certificates",
                 flawed_text(flaw),
-                dependency.name
+                stead.name
             )),
-            (Err(broken), None) => self.complain(dependency, host, broken),
+            (Err(broken), None) => self.complain(stead, host, broken),
             (Ok(_), None) | (Err(_), Some(_)) => {}
         }
         result.ok()
     }
 
     /// A handshake broke that no fault touched.
-    pub(super) fn complain(&self, dependency: &Dependency, host: &str, broken: &Broken) {
+    pub(super) fn complain(&self, stead: &Stead<'_>, host: &str, broken: &Broken) {
         let distrusted = matches!(broken, Broken::Distrusts { .. });
-        dependency.recorder.record(Observation::Handshake(Box::new(FailedHandshake {
-            dependency: Arc::clone(&dependency.name),
-            at: dependency.clock.now(),
+        stead.recorder.record(Observation::Handshake(Box::new(FailedHandshake {
+            dependency: Arc::clone(stead.name),
+            at: stead.clock.now(),
             reason: reason(broken),
         })));
         let remedy = match &self.certificates {
@@ -135,7 +182,7 @@ impl Secure {
             ),
             _ => String::new(),
         };
-        let text = format!("{}: the app {broken} for `{host}`{remedy}", dependency.name);
+        let text = format!("{}: the app {broken} for `{host}`{remedy}", stead.name);
         match broken {
             // Health checks connect and go, and so does everybody at the end of a run.
             Broken::Gone => tracing::debug!("{text}"),
@@ -154,28 +201,31 @@ impl Secure {
 }
 
 /// The versions of HTTP that the app is offered.
-async fn offered(dependency: &Dependency, asked: &[Vec<u8>]) -> &'static [&'static [u8]] {
+async fn offered(stead: &Stead<'_>, asked: &[Vec<u8>]) -> &'static [&'static [u8]] {
+    // What speaks no HTTP has no names for it.
+    let Some(pool) = stead.pool else { return &[] };
     let asks = |protocol: &[u8]| asked.iter().any(|name| name == protocol);
     if !asks(b"h2") {
         &[b"http/1.1"]
     } else if !asks(b"http/1.1") {
         // A client of gRPC speaks nothing else.
         &[b"h2"]
-    } else if dependency.pool.speaks_http2().await {
-        &[b"h2", b"http/1.1"]
     } else {
-        &[b"http/1.1"]
+        match pool.speaks_http2().await {
+            true => &[b"h2", b"http/1.1"],
+            false => &[b"http/1.1"],
+        }
     }
 }
 
 /// What faults have decided for this handshake, waits included.
-async fn fate(dependency: &Dependency, host: &str) -> (Fate, Decision) {
-    let (engine, clock) = (&dependency.engine, &dependency.clock);
-    if !engine.demand_at(dependency.gate).handshake {
+async fn fate(stead: &Stead<'_>, host: &str) -> (Fate, Decision) {
+    let (engine, clock) = (stead.engine, stead.clock);
+    if !engine.demand_at(stead.gate).handshake {
         return (Fate::Shown(None), Decision::default());
     }
-    let exchange = engine.connection(&dependency.name, Level::Handshake, host);
-    let mut decision = engine.decide(clock.now(), &exchange, dependency.dialect);
+    let exchange = engine.connection(stead.name, Level::Handshake, host);
+    let mut decision = engine.decide(clock.now(), &exchange, stead.dialect);
     for index in 0..decision.chain.len() {
         let mut asking = true;
         while std::mem::take(&mut asking) {
@@ -197,7 +247,7 @@ async fn fate(dependency: &Dependency, host: &str) -> (Fate, Decision) {
     (Fate::Shown(None), decision)
 }
 
-async fn end(hello: Hello, ending: Ending, dependency: &Dependency) {
+async fn end(hello: Hello, ending: Ending, stead: &Stead<'_>) {
     let mut stream = hello.into_stream();
     match ending.of_connection() {
         Ending::Reset => stream.reset().await,
@@ -206,7 +256,7 @@ async fn end(hello: Hello, ending: Ending, dependency: &Dependency) {
             let left = async { while let Ok(1..) = stream.read(&mut scratch).await {} };
             tokio::select! {
                 () = left => {}
-                () = dependency.drain.cancelled() => {}
+                () = stead.drain.cancelled() => {}
             }
         }
         _ => stream.close().await,
@@ -224,12 +274,13 @@ pub(super) async fn serve(stream: TcpStream, dependency: Arc<Dependency>, secure
     let hello = match hello {
         Ok(hello) => hello,
         Err(none) => {
-            secure.complain(&dependency, &host, &none.broken);
-            return turn_away(none, &dependency).await;
+            secure.complain(&dependency.stead(), &host, &none.broken);
+            return turn_away(none, &dependency.name).await;
         }
     };
+    let stead = dependency.stead();
     let secured = tokio::select! {
-        secured = secure.handshake(hello, &dependency, &host) => secured,
+        secured = secure.handshake(hello, &stead, &host) => secured,
         () = drain.cancelled() => return,
     };
     if let Some(stream) = secured {
@@ -242,10 +293,9 @@ fn shown(address: IpAddr) -> String {
 }
 
 /// Tells a client that spoke no TLS, in its own words where they are known.
-async fn turn_away(mut none: NoHello, dependency: &Dependency) {
+async fn turn_away(mut none: NoHello, name: &str) {
     if none.broken == Broken::PlainHttp {
-        let text =
-            format!("brownout: {} speaks TLS on this port; write https://\n", dependency.name);
+        let text = format!("brownout: {name} speaks TLS on this port; write https://\n");
         let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
                     x-brownout: plain-http\r\nconnection: close\r\ncontent-length: ";
         let answer = format!("{head}{}\r\n\r\n{text}", text.len());

@@ -1,5 +1,6 @@
 //! The built `brownout`, run as users run it: its words, its files, its exit codes.
 
+mod activated;
 mod app;
 mod ca;
 mod changing;

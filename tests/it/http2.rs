@@ -6,4 +6,5 @@ mod hostile;
 mod kit;
 mod passing;
 mod secure;
+mod statuses;
 mod upstream;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The transparent gateway with real redirection: network namespaces of its own, rules as
-# `brownout redirect --print` gives them, an app as another user. It needs root and Debian's
+# `brownout redirect --print` gives them, an app as another user; then the official clients. It needs root and Debian's
 # packages nftables and iptables; where it cannot run it says so and succeeds. Everything it makes
 # is removed, also after a failure.
 #   tests/netns/run.sh target/debug/brownout
@@ -33,4 +33,6 @@ possible=$(ip netns exec "$probe" sh -c '
   iptables -t nat -A OUTPUT -p tcp -m owner --uid-owner 1 -j REDIRECT --to-ports 2 && echo yes' 2>/dev/null || true)
 ip netns del "$probe"
 [ "$possible" = yes ] || skip "the kernel has no NAT or no match by owner"
-exec python3 tests/netns/redirected.py "$brownout"
+python3 tests/netns/redirected.py "$brownout"
+tests/ways/install.sh
+exec target/ways-venv/bin/python tests/netns/official.py "$brownout"

@@ -1,114 +1,35 @@
-"""Real servers on loopback, on free ports, in folders of their own: PostgreSQL and Redis. A test that
-needs one is skipped, in words, where it is not installed."""
+"""Real servers on loopback: PostgreSQL and Redis. A test that needs one is skipped, in words, where it is
+not installed. And a forwarder that remembers what passes."""
 
 import contextlib
-import glob
-import os
-import shutil
 import socket
-import ssl
-import subprocess
-import tempfile
-import time
 
 import pytest
-
-from conftest import free_port, wait_for
+import servers
+from servers import pg_bin  # noqa: F401: for the tests
 
 PATIENCE = 30
 
 
-def pg_bin(name):
-    """A program of the server's own, which Debian keeps out of the path."""
-    for folder in sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True):
-        if os.path.exists(f"{folder}/{name}"):
-            return f"{folder}/{name}"
-    return shutil.which(name)
+def skipping(start):
+    """The same, for tests."""
 
-
-def unprivileged():
-    """PostgreSQL refuses to run as root."""
-    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-
-
-@contextlib.contextmanager
-def postgres(*, tls=False, password=None):
-    initdb, server = pg_bin("initdb"), pg_bin("postgres")
-    if not initdb or not server:
-        pytest.skip("PostgreSQL is not installed (apt install postgresql)")
-    folder = tempfile.mkdtemp(prefix="brownout-pg-")
-    options = unprivileged()
-    if options:
-        shutil.chown(folder, "postgres", "postgres")
-    data, port = f"{folder}/data", free_port()
-    command = [initdb, "-D", data, "-U", "app", "--no-sync", "-A", "trust"]
-    if password:
-        secret = f"{folder}/password"
-        with open(secret, "w") as file:
-            file.write(password)
-        if options:
-            shutil.chown(secret, "postgres", "postgres")
-        command[-1] = "scram-sha-256"
-        command += [f"--pwfile={secret}"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
-    subprocess.run(command, check=True, **quiet, **options)
-    settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", f"-cunix_socket_directories={folder}"]
-    settings += ["-cfsync=off", "-cmax_connections=50"]
-    if tls:
-        certificate(folder, options)
-        settings += ["-cssl=on", f"-cssl_cert_file={folder}/cert.pem", f"-cssl_key_file={folder}/key.pem"]
-    process = subprocess.Popen([server, "-D", data, *settings], **quiet, **options)
-    try:
-        wait_for(process, port)
-        wait_ready(port, password)
-        yield port
-    finally:
-        process.send_signal(2)
-        process.wait(PATIENCE)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def certificate(folder, options):
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.chmod(f"{folder}/key.pem", 0o600)
-    if options:
-        for name in ("key.pem", "cert.pem"):
-            shutil.chown(f"{folder}/{name}", "postgres", "postgres")
-
-
-def wait_ready(port, password):
-    psycopg = pytest.importorskip("psycopg")
-    end = time.monotonic() + PATIENCE
-    while True:
+    @contextlib.contextmanager
+    def started(**options):
         try:
-            psycopg.connect(f"host=127.0.0.1 port={port} user=app dbname=postgres password={password}").close()
-            return
-        except psycopg.OperationalError:
-            assert time.monotonic() < end, "PostgreSQL does not answer"
-            time.sleep(0.05)
+            server = start(**options)
+            port = server.__enter__()
+        except servers.Missing as missing:
+            pytest.skip(str(missing))
+        with contextlib.ExitStack() as stack:
+            stack.push(server)
+            yield port
+
+    return started
 
 
-@contextlib.contextmanager
-def redis_server():
-    server = shutil.which("redis-server")
-    if not server:
-        pytest.skip("Redis is not installed (apt install redis-server)")
-    folder, port = tempfile.mkdtemp(prefix="brownout-redis-"), free_port()
-    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(process, port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-        shutil.rmtree(folder, ignore_errors=True)
+postgres, pgvector = skipping(servers.postgres), skipping(servers.pgvector)
+redis_server, chroma = skipping(servers.redis_server), skipping(servers.chroma)
 
 
 class Recorder:

@@ -42,11 +42,12 @@ FAULTS = """
 
 
 class Proxy:
-    def __init__(self, folder, kind, port, more=""):
+    def __init__(self, folder, kind, port, more="", faults=FAULTS):
+        upstream = f"http://127.0.0.1:{port}" if kind == "http" else f"127.0.0.1:{port}"
         file = folder / f"{kind}-{port}.yaml"
         file.write_text(
             f"version: 1\nname: stores\nseed: 7\ndependencies:\n  store: {{ kind: {kind}, listen: 0, "
-            f"upstream: '127.0.0.1:{port}'{more} }}\nfaults:{FAULTS}"
+            f"upstream: '{upstream}'{more} }}\nfaults:{faults}"
         )
         command = [BROWNOUT, "serve", str(file), "--admin", "127.0.0.1:0", "--print", "json"]
         command += ["--out", str(folder / "out")]

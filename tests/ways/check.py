@@ -12,9 +12,13 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BROWNOUT = os.path.abspath(sys.argv[1])
+sys.path.insert(0, os.path.dirname(HERE))
+import servers  # noqa: E402: it is in the folder above
+
+BROWNOUT = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
 NODE = [name for name in ("node",) if subprocess.run(["which", name], capture_output=True).returncode == 0]
 LLMS = [
     "openai_whole", "openai_stream", "openai_async", "openai_responses", "openai_embeddings",
@@ -22,6 +26,8 @@ LLMS = [
 ]
 OLLAMA = ["ollama_whole", "ollama_stream"]
 PLAIN = ["httpx_get", "requests_get", "urllib_get", "aiohttp_get", "curl_get"]
+REST = ["qdrant_rest"]
+STORES = ["psycopg_rows", "redis_commands"]
 GRPC = ["qdrant_grpc", "milvus_grpc", "weaviate_grpc", "grpc_echo", "grpc_status"]
 SCRIPTS = ["node_openai", "node_openai_stream", "node_anthropic", "node_vercel", "node_fetch"]
 HOSTS = ["api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"]
@@ -98,9 +104,47 @@ def base_urls(http, grpc):
         "GOOGLE_GEMINI_BASE_URL": f"http://127.0.0.1:{http}",
         "OLLAMA_HOST": f"http://127.0.0.1:{http}",
         "WAYS_PLAIN_URL": f"http://127.0.0.1:{http}",
+        "WAYS_QDRANT_URL": f"http://127.0.0.1:{http}",
         "WAYS_QDRANT_GRPC_PORT": str(grpc),
+        "WAYS_WEAVIATE": f"127.0.0.1:{http}:{grpc}",
+        "WAYS_GRPC": f"127.0.0.1:{grpc}",
         "MILVUS_URI": f"http://127.0.0.1:{grpc}",
     }
+
+
+def store_urls(postgres, redis):
+    return {
+        "WAYS_POSTGRES": f"postgresql://app@127.0.0.1:{postgres}/postgres",
+        "WAYS_REDIS": f"redis://127.0.0.1:{redis}",
+    }
+
+
+def through(gateway, target):
+    """A port whose connections go to a place on this machine by CONNECT: for clients that know no proxy."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def copy(source, sink):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def accept():
+        while True:
+            client, _ = listener.accept()
+            proxy = socket.create_connection(("127.0.0.1", gateway))
+            proxy.sendall(f"CONNECT 127.0.0.1:{target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                piece = proxy.recv(1)
+                assert piece, f"CONNECT was answered with {head!r}"
+                head += piece
+            for one, other in ((client, proxy), (proxy, client)):
+                threading.Thread(target=copy, args=(one, other), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener.getsockname()[1]
 
 
 def serve(folder, text, *arm):
@@ -109,6 +153,42 @@ def serve(folder, text, *arm):
         out.write(textwrap.dedent(text))
     command = [BROWNOUT, "serve", file, "--admin", "127.0.0.1:0", "--print", "json", *arm]
     return started(command, "dependencies", env=clean_environment(BROWNOUT_CA_DIR=f"{folder}/ca"))
+
+
+def stores(folder):
+    """psycopg and redis-py: directly, at ports of their own, and by CONNECT."""
+    with contextlib.ExitStack() as stack:
+        try:
+            postgres = stack.enter_context(servers.postgres())
+            redis = stack.enter_context(servers.redis_server())
+        except servers.Missing as missing:
+            print(f"skip psycopg and redis-py: {missing}", flush=True)
+            return
+        direct = ask(STORES, clean_environment(**store_urls(postgres, redis)))
+        broken = {name: said for name, said in direct.items() if "error" in said}
+        assert not broken, f"directly: {broken}"
+        gateway = free_port()
+        file = f"""
+            version: 1
+            dependencies:
+              vectors: {{ kind: postgres, listen: 0, upstream: "127.0.0.1:{postgres}" }}
+              cache: {{ kind: redis, listen: 0, upstream: "127.0.0.1:{redis}" }}
+            gateways: {{ forward: {gateway} }}
+            faults:
+              gone: {{ target: vectors, error: {{ as: timeout }} }}
+              lost: {{ target: cache, error: {{ as: loading }} }}
+            """
+        for arm in ((), ("--arm", "gone,lost")):
+            with serve(folder, file, *arm) as line:
+                at = {name: one["listen"] for name, one in json.loads(line)["dependencies"].items()}
+                ports = [url.rstrip("/").rsplit(":", 1)[1] for url in (at["vectors"], at["cache"])]
+                tunnels = [through(gateway, port) for port in (postgres, redis)]
+                for way, to in (("reverse", ports), ("forward, CONNECT", tunnels)):
+                    got = ask(STORES, clean_environment(**store_urls(*to)))
+                    if arm:
+                        expect_errors(f"{way}, fault", got)
+                    else:
+                        compare(way, direct, got)
 
 
 def main():
@@ -122,7 +202,8 @@ def main():
     scripts = SCRIPTS if NODE and os.path.isdir(os.path.join(HERE, "node_modules")) else []
     if not scripts:
         print("skip node clients: no node, or tests/ways/node_modules is not installed", flush=True)
-    everybody = [*LLMS, *OLLAMA, *PLAIN, *GRPC, *scripts]
+    everybody = [*LLMS, *OLLAMA, *PLAIN, *REST, *GRPC, *scripts]
+    stores(folder)
     with started(stub, "ready"):
         direct = ask(everybody, clean_environment(**base_urls(port, grpc)))
         broken = {name: said for name, said in direct.items() if "error" in said}

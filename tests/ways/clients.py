@@ -165,6 +165,14 @@ def qdrant_grpc():
     return [[point.id, round(point.score, 3)] for point in found.points]
 
 
+def qdrant_rest():
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(url=os.environ["WAYS_QDRANT_URL"], check_compatibility=False, timeout=20)
+    found = client.query_points("documents", query=[0.1, 0.2, 0.3], limit=3)
+    return [[point.id, round(point.score, 3)] for point in found.points]
+
+
 def milvus_grpc():
     from pymilvus import MilvusClient
 
@@ -176,12 +184,10 @@ def milvus_grpc():
 def weaviate_grpc():
     import weaviate
 
-    port, grpc_port = int(os.environ["WAYS_PLAIN_URL"].rsplit(":", 1)[1]), int(
-        os.environ["WAYS_QDRANT_GRPC_PORT"]
-    )
+    host, port, grpc_port = os.environ["WAYS_WEAVIATE"].split(":")
     client = weaviate.connect_to_custom(
-        http_host="127.0.0.1", http_port=port, http_secure=False,
-        grpc_host="127.0.0.1", grpc_port=grpc_port, grpc_secure=False, skip_init_checks=True,
+        http_host=host, http_port=int(port), http_secure=False,
+        grpc_host=host, grpc_port=int(grpc_port), grpc_secure=False, skip_init_checks=True,
     )
     try:
         found = client.collections.get("Documents").query.near_vector([0.1, 0.2, 0.3], limit=3)
@@ -190,11 +196,35 @@ def weaviate_grpc():
         client.close()
 
 
+def psycopg_rows():
+    """A query with parameters, rows in a stream, and an error of the server's own."""
+    import psycopg
+
+    with psycopg.connect(os.environ["WAYS_POSTGRES"], autocommit=True, connect_timeout=20) as db:
+        sums = db.execute("select sum(n), %s from generate_series(1, 1000) n", ("ü",)).fetchone()
+        rows = [row for row, in db.cursor().stream("select n from generate_series(1, 500) n")]
+        try:
+            db.execute("select 1/0")
+        except psycopg.errors.DivisionByZero as error:
+            return [*sums, len(rows), rows[-1], error.sqlstate]
+
+
+def redis_commands():
+    import redis
+
+    with redis.Redis.from_url(os.environ["WAYS_REDIS"], socket_timeout=20) as db:
+        db.set("key", "value" * 1000)
+        with db.pipeline(transaction=True) as pipe:
+            answers = pipe.incr("count").expire("count", 1).get("key").execute()
+        db.delete("count")
+        return [answers[0], len(answers[2]), db.get("none")]
+
+
 def grpc_echo():
     """Both directions at once: each message comes back before the next is sent."""
     import grpc
 
-    with grpc.insecure_channel(f"127.0.0.1:{os.environ['WAYS_QDRANT_GRPC_PORT']}") as channel:
+    with grpc.insecure_channel(os.environ["WAYS_GRPC"]) as channel:
         import queue
 
         to_send, got = queue.Queue(), []
@@ -212,7 +242,7 @@ def grpc_status():
     """A status with a message and trailers comes as the server sent it."""
     import grpc
 
-    with grpc.insecure_channel(f"127.0.0.1:{os.environ['WAYS_QDRANT_GRPC_PORT']}") as channel:
+    with grpc.insecure_channel(os.environ["WAYS_GRPC"]) as channel:
         try:
             channel.unary_unary("/echo.Echo/Fail")(b"", timeout=20)
         except grpc.RpcError as error:
@@ -223,7 +253,7 @@ CLIENTS = {
     name: thing for name, thing in list(globals().items())
     if callable(thing) and name.split("_")[0] in {
         "openai", "anthropic", "gemini", "ollama", "httpx", "requests", "urllib", "aiohttp", "curl",
-        "qdrant", "milvus", "weaviate", "grpc",
+        "qdrant", "milvus", "weaviate", "grpc", "psycopg", "redis",
     }
 } | {
     "node_openai": node("openai"),

@@ -86,7 +86,7 @@ def add_weaviate(server):
     weaviate_pb2_grpc.add_WeaviateServicer_to_server(Weaviate(), server)
 
 
-def serve(port):
+def serve(ports):
     server = grpc.server(futures.ThreadPoolExecutor(16), handlers=(Echo(),))
     qdrant_service.add_PointsServicer_to_server(Points(), server)
     for add in (add_milvus, add_weaviate):
@@ -94,6 +94,7 @@ def serve(port):
             add(server)
         except ImportError:
             pass
-    server.add_insecure_port(f"0.0.0.0:{port}")
+    for port in ports:
+        server.add_insecure_port(f"0.0.0.0:{port}")
     server.start()
     return server

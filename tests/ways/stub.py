@@ -3,6 +3,8 @@ HTTP/1.1 with and without TLS, and gRPC services that record what they were aske
 
     python stub.py --port 18001 --tls-port 18002 --grpc-port 18003 --cert cert.pem --key key.pem
 
+There may be several of --port and --grpc-port.
+
 `GET /seen` tells what came, so that a test can compare an exchange with the one made directly.
 """
 
@@ -95,6 +97,9 @@ class Handler(BaseHTTPRequestHandler):
             self.stream("text/event-stream", pieces)
         elif path.endswith(":generateContent"):
             self.whole(self.gemini(" ".join(WORDS)))
+        elif path.endswith("/points/query"):
+            points = [{"id": at, "version": 1, "score": 1 - at / 10} for at in (1, 2, 3)]
+            self.whole({"result": {"points": points}, "status": "ok", "time": 0.001})
         elif path == "/api/chat":
             self.ollama(asked)
         else:
@@ -214,13 +219,14 @@ def serve_http(port, context=None):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, required=True, action="append")
     parser.add_argument("--tls-port", type=int)
-    parser.add_argument("--grpc-port", type=int)
+    parser.add_argument("--grpc-port", type=int, action="append")
     parser.add_argument("--cert")
     parser.add_argument("--key")
     options = parser.parse_args()
-    serve_http(options.port)
+    for port in options.port:
+        serve_http(port)
     if options.tls_port:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.cert, options.key)

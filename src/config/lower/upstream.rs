@@ -175,7 +175,8 @@ impl Lowering<'_> {
             self.found.error(Mistake::at(place, text).label(format!("{right}, or take it out")));
             return None;
         }
-        if !listens {
+        // What passes unread may come by a gateway too.
+        if !listens && !passes {
             let place = self.key_place(way!["dependencies", name, "tls"]);
             let text = format!("`tls` is for the `listen` of `{name}`, which has none");
             self.found

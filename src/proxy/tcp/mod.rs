@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::line::{Greeting, Line};
 use self::pipe::{Broken, Pipe};
+use super::route::Host;
 use crate::dialect::{self, Dialect, Session, Up};
 use crate::engine::{Engine, Gate};
 use crate::fault::Ending;
@@ -32,6 +33,10 @@ const OPENING: Duration = Duration::from_secs(60);
 pub(super) struct Raw {
     pub(super) name: Arc<str>,
     pub(super) gate: Gate,
+    /// The hosts that it names: what means it at a gateway.
+    pub(super) hosts: Vec<Host>,
+    /// The upstream's own host and port, which mean it too.
+    pub(super) own_host: Option<Host>,
     pub(super) dialect: &'static dyn Dialect,
     /// The app's TLS goes through to the upstream.
     pub(super) tls_passes: bool,
@@ -79,6 +84,11 @@ pub(super) async fn serve(mut app: Stream, dependency: Arc<Raw>) {
         Ok(Some(Opened::Opaque)) => join(app, dependency, early).await,
         Ok(None) | Err(_) => {}
     }
+}
+
+/// Serves a connection that nothing can be told of but its bytes.
+pub(super) async fn serve_opaque(app: Stream, dependency: Arc<Raw>) {
+    join(app, dependency, BytesMut::new()).await;
 }
 
 enum Opened {

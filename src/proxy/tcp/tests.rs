@@ -64,6 +64,8 @@ impl Bench {
         let dependency = Raw {
             name: "db".into(),
             gate: engine.gate("db"),
+            hosts: Vec::new(),
+            own_host: None,
             dialect: dialect::by_kind(kind).unwrap(),
             tls_passes: false,
             connector: Arc::new(Connector::in_memory(origin, make)),

@@ -11,9 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::net::Origin;
-use crate::proxy::connection::Dependency;
-use crate::proxy::route::Directory;
-use crate::proxy::tcp::Raw;
+use crate::proxy::route::{Directory, Found};
 
 /// A name is looked up again after this.
 const FRESH: Duration = Duration::from_secs(10);
@@ -22,20 +20,25 @@ const KEPT: Duration = Duration::from_secs(600);
 /// How long the first connection waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A dependency of either kind.
-#[derive(Clone, Debug)]
-pub(super) enum Found {
-    Http(Arc<Dependency>),
-    /// It speaks no HTTP.
-    Raw(Arc<Raw>),
-}
-
 impl Found {
     fn origin(&self) -> &Origin {
         match self {
             Self::Http(dependency) => dependency.pool.origin(),
             Self::Raw(raw) => raw.connector.origin(),
         }
+    }
+
+    /// The hosts and ports that it may be called at without saying a name: its upstream, and of one
+    /// that speaks no HTTP the hosts that it names, at the upstream's port where they name none.
+    fn places(&self) -> Vec<(String, u16)> {
+        let origin = self.origin();
+        let mut places = vec![(origin.host().to_owned(), origin.port())];
+        if let Self::Raw(raw) = self {
+            let whole = raw.hosts.iter().filter(|host| !host.is_pattern());
+            places
+                .extend(whole.map(|host| (host.name.clone(), host.port.unwrap_or(origin.port()))));
+        }
+        places
     }
 }
 
@@ -60,21 +63,20 @@ impl Addresses {
         Self { directory, known: Mutex::default(), lookup: tokio::sync::Mutex::default() }
     }
 
-    /// The dependency whose upstream is at this address and port.
+    /// The dependency that is at this address and port.
     pub(super) async fn find(&self, place: SocketAddr) -> Option<Found> {
         let (raw, http) = (self.directory.raw(), self.directory.all());
         let raw = raw.iter().cloned().map(Found::Raw);
         for found in raw.chain(http.iter().cloned().map(Found::Http)) {
-            let origin = found.origin();
-            if origin.port() != place.port() {
-                continue;
-            }
-            let here = match origin.host().parse::<IpAddr>() {
-                Ok(address) => address.to_canonical() == place.ip(),
-                Err(_) => self.means(origin.host(), place).await,
-            };
-            if here {
-                return Some(found);
+            for (host, port) in found.places() {
+                let here = port == place.port()
+                    && match host.parse::<IpAddr>() {
+                        Ok(address) => address.to_canonical() == place.ip(),
+                        Err(_) => self.means(&host, place).await,
+                    };
+                if here {
+                    return Some(found);
+                }
             }
         }
         None

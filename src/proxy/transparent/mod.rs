@@ -15,15 +15,14 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use self::addresses::{Addresses, Found};
+use self::addresses::Addresses;
 pub(super) use self::original::listen;
 use self::said::Said;
 use super::connection::Dependency;
 use super::destination;
 use super::intercept::{self, Meant};
-use super::route::Directory;
+use super::route::{Directory, Found};
 use super::secure::Secure;
-use super::tcp::{self, Raw};
 use super::{Redirection, Transparent as Settings};
 use crate::net::{self, Dialled, Guard, Stream};
 
@@ -151,17 +150,21 @@ impl Transparent {
     }
 
     /// The dependency that a client means, as far as its first words tell.
-    fn named(&self, said: &Said, call: Call, by_address: Option<Arc<Dependency>>) -> Option<Meant> {
-        let meant = |dependency: Arc<Dependency>, host: String| Meant { dependency, host };
-        let at_address = || by_address.map(|one| meant(one, call.place.ip().to_string()));
+    fn named(
+        &self,
+        said: &Said,
+        call: Call,
+        by_address: Option<Arc<Dependency>>,
+    ) -> Option<(Found, String)> {
+        let at_address = || Some((Found::Http(by_address?), call.place.ip().to_string()));
         let name = match said {
             Said::Tls(name) | Said::Http(name) | Said::Http2(name) => name.as_deref(),
             Said::Proxied => return None,
             Said::Other | Said::Silence => return at_address(),
         };
         let Some(name) = name else { return at_address() };
-        if let Some(dependency) = self.directory.by_place(name, call.place.port()) {
-            return Some(meant(dependency, name.to_owned()));
+        if let Some(found) = self.directory.find(name, call.place.port()) {
+            return Some((found, name.to_owned()));
         }
         let decides = MANY_HOSTS.contains(&call.place.port()) && name.parse::<IpAddr>().is_err();
         if decides { None } else { at_address() }
@@ -195,13 +198,18 @@ impl Transparent {
     }
 
     /// Serves a connection in the dependency's place.
-    async fn stand_in(&self, stream: Stream, meant: Meant, call: Call) {
-        let dependency = &meant.dependency;
+    async fn stand_in(&self, stream: Stream, (found, host): (Found, String), call: Call) {
+        let secure = self.secure.as_deref();
+        let dependency = match found {
+            Found::Raw(raw) => return intercept::serve_raw(stream, raw, &host, secure).await,
+            Found::Http(dependency) => dependency,
+        };
         if dependency.engine.demand_at(dependency.gate).refuse {
             dependency.engine.count_refused(&dependency.name);
             return stream.reset().await;
         }
-        let rest = Box::pin(intercept::serve(stream, meant, self.secure.as_deref())).await;
+        let meant = Meant { dependency, host };
+        let rest = Box::pin(intercept::serve(stream, meant, secure)).await;
         // Neither HTTP nor TLS.
         if let Some(stream) = rest {
             self.pass(stream, call).await;
@@ -221,7 +229,9 @@ async fn handle(gateway: &Transparent, stream: TcpStream, call: Call) {
     let stream = Stream::Tcp(stream);
     let by_address = match gateway.addresses.find(call.place).await {
         // The server may speak first, and no name is given: the address is all there is.
-        Some(Found::Raw(raw)) => return stand_in_raw(stream, raw).await,
+        Some(raw @ Found::Raw(_)) => {
+            return gateway.stand_in(stream, (raw, call.place.ip().to_string()), call).await;
+        }
         Some(Found::Http(dependency)) => Some(dependency),
         None => None,
     };
@@ -239,14 +249,6 @@ async fn handle(gateway: &Transparent, stream: TcpStream, call: Call) {
         None if matches!(said, Said::Silence) => wait_for_a_word(gateway, stream, call).await,
         None => gateway.pass(stream, call).await,
     }
-}
-
-async fn stand_in_raw(stream: Stream, raw: Arc<Raw>) {
-    if raw.engine.demand_at(raw.gate).refuse {
-        raw.engine.count_refused(&raw.name);
-        return stream.reset().await;
-    }
-    Box::pin(tcp::serve(stream, raw)).await;
 }
 
 /// Nobody has spoken: the connection goes on, and whoever speaks first decides. A client that was

@@ -56,6 +56,7 @@ pub(super) fn dependencies(record: &Record) -> Table {
                 Cell::text(&dash_if_empty(
                     it.statuses
                         .iter()
+                        .chain(&it.grpc_statuses)
                         .map(|(status, n)| format!("{status}: {}", numbers::count(*n)))
                         .collect::<Vec<_>>()
                         .join(", "),

@@ -2,6 +2,7 @@
 
 mod limits;
 mod plain;
+mod raw;
 mod secured;
 mod tunnels;
 

@@ -188,8 +188,13 @@ impl Bench {
 
     /// In front of this dependency, which is called `llm`.
     pub(crate) async fn of(listener: Listener, script: Script, options: Options) -> Self {
+        Self::with(listener, script_rule(script), options).await
+    }
+
+    /// The same with this fault.
+    pub(crate) async fn with(listener: Listener, rule: Rule, options: Options) -> Self {
         let (recorder, tap) = Recorder::channel(100_000);
-        let engine = Arc::new(Engine::new(1, vec![script_rule(script)], Recorder::none()));
+        let engine = Arc::new(Engine::new(1, vec![rule], Recorder::none()));
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
         let running = Proxy::start(vec![listener], Arc::clone(&engine), recorder, clock, options)
             .await
@@ -213,13 +218,23 @@ impl Bench {
 
 /// The fault `test`, which acts on all that goes to `llm`.
 pub(crate) fn script_rule(script: Script) -> Rule {
+    rule("script", Box::new(script))
+}
+
+/// The fault `test` with this effect of the file, with its options as in the file.
+pub(crate) fn real_rule(name: &'static str, options: serde_json::Value) -> Rule {
+    let kind = fault::KINDS.iter().find(|kind| kind.name == name).unwrap();
+    rule(name, (kind.try_build)(options).unwrap())
+}
+
+fn rule(name: &'static str, effect: Box<dyn Fault>) -> Rule {
     Rule {
         name: "test".into(),
         targets: vec!["llm".into()],
         target_text: "llm".to_owned(),
         selector: Selector::default(),
         percent: Ramp { from: 100.0, to: 100.0 },
-        effects: vec![("script", Box::new(script))],
+        effects: vec![(name, effect)],
         ..Rule::default()
     }
 }

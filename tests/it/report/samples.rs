@@ -172,6 +172,7 @@ fn ticks(fault: Option<&str>, from: f64, to: f64, n: u64, status: u16) -> Vec<Ti
             at_s: noise.between(from, to),
             fault: fault.map(str::to_owned),
             status: Some(status),
+            ..Tick::default()
         })
         .collect()
 }

@@ -22,14 +22,14 @@ use super::{gateway, options};
 
 /// An https upstream on localhost and 127.0.0.1 whose certificate nobody knows. It says what the
 /// request line was.
-struct Private {
-    port: u16,
+pub(super) struct Private {
+    pub(super) port: u16,
     pem: String,
     _file: tempfile::NamedTempFile,
 }
 
 impl Private {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -70,7 +70,7 @@ impl Private {
         Self { port, pem: made.cert.pem(), _file: file }
     }
 
-    fn ca_file(&self) -> &Path {
+    pub(super) fn ca_file(&self) -> &Path {
         self._file.path()
     }
 }
@@ -96,7 +96,7 @@ async fn scene(upstream: &Private, base: &str, script: Script) -> Scene {
     Scene { bench, gateway, authority, _dir: dir }
 }
 
-fn trusting(pem: &str, alpn: &[&str]) -> TlsConnector {
+pub(super) fn trusting(pem: &str, alpn: &[&str]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
