@@ -95,11 +95,6 @@ impl Origin {
         &self.authority
     }
 
-    /// Whether it is spoken to over TLS.
-    pub fn is_secure(&self) -> bool {
-        self.tls
-    }
-
     /// `http` or `https`.
     pub fn scheme(&self) -> Scheme {
         if self.tls { Scheme::HTTPS } else { Scheme::HTTP }

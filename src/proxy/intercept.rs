@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http::uri::Scheme;
 use tokio::io::AsyncReadExt as _;
 
 use super::connection::Dependency;
@@ -113,7 +114,7 @@ pub(super) async fn serve_raw(stream: Stream, raw: Arc<Raw>, host: &str, secure:
         raw.engine.count_refused(&raw.name);
         return stream.reset().await;
     }
-    let ends_tls = raw.connector.origin().is_secure();
+    let ends_tls = raw.connector.origin().scheme() == Scheme::HTTPS;
     // Elsewhere the server may speak first.
     let client_first = ends_tls || raw.dialect.session(raw.tls_passes).is_some();
     if !client_first {

@@ -318,10 +318,8 @@ impl Running {
         {
             return Ok(Arc::clone(raw));
         }
-        let drain = match old.and_then(|(_, stand)| stand.raw()).filter(|_| stays) {
-            Some(old) => old.drain.clone(),
-            None => self.drain.child_token(),
-        };
+        let kept = old.and_then(|(_, stand)| stand.raw()).filter(|_| stays);
+        let drain = kept.map_or_else(|| self.drain.child_token(), |old| old.drain.clone());
         let connector = Arc::new(connector_of(listener, &self.site, noted)?);
         Ok(Arc::new(Raw {
             gate: self.site.engine.gate(&listener.name),
