@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::selector::Key;
+use super::selector::Aspect;
 use super::shadow::{Outcome, Shadows};
 use super::snapshot::Snapshot;
 use super::tally::{Entry, Missed};
@@ -39,7 +39,7 @@ pub(super) struct Open {
     pub(super) kind: &'static str,
     pub(super) at: Duration,
     /// Faults that were armed and are not for this exchange, by their index among what was armed.
-    pub(super) unmatched: Vec<(usize, Key)>,
+    pub(super) unmatched: Vec<(usize, Aspect)>,
     /// All others that were armed.
     pub(super) considered: Vec<Considered>,
     /// The key of each effect in the chain.
@@ -153,7 +153,7 @@ impl Open {
     }
 
     #[inline]
-    fn pass_by(&self, index: usize, key: Key, is_heard: bool) {
+    fn pass_by(&self, index: usize, key: Aspect, is_heard: bool) {
         self.loaded(index).books.pass_by(key);
         if is_heard {
             self.record(index, None, None, BTreeMap::new());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::decision::Considered;
 use super::replay::Recorded;
-use super::selector::{Key, Reading};
+use super::selector::{Aspect, Reading};
 use super::snapshot::Armed;
 use super::steer::Steer;
 use super::tally::Books;
@@ -79,7 +79,7 @@ impl Loaded {
 impl Armed {
     /// Why a fault is not for an exchange.
     #[inline]
-    pub(super) fn mismatch(&self, read: &Reading<'_>, view: &View<'_>) -> Option<Key> {
+    pub(super) fn mismatch(&self, read: &Reading<'_>, view: &View<'_>) -> Option<Aspect> {
         let rule = &self.rule.rule;
         if let Some(steer) = &view.steer
             && let Some(key) = steer.bars(rule)

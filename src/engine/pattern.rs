@@ -80,7 +80,7 @@ impl Pattern {
     pub fn fits_bytes(&self, bytes: &[u8]) -> bool {
         let bytes = &bytes[..bytes.len().min(SEARCHED)];
         match self {
-            Self::Glob(glob) => glob.is_match(&*String::from_utf8_lossy(bytes)),
+            Self::Glob(glob) => glob.is_match(&String::from_utf8_lossy(bytes)),
             Self::Regex(regex) => regex.is_match(bytes),
         }
     }
@@ -101,13 +101,15 @@ fn too_long(text: &str) -> String {
 
 /// The last line of what the parser says, which names the reason.
 fn plain(error: &str) -> String {
-    let last = error.lines().map(str::trim).filter(|line| !line.is_empty()).next_back();
+    let last = error.lines().map(str::trim).rfind(|line| !line.is_empty());
     last.unwrap_or("it cannot be read").trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
+
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -76,14 +76,14 @@ impl Selector {
 
     /// The first part that does not hold.
     #[inline]
-    pub(super) fn mismatch(&self, read: &Reading<'_>) -> Option<Key> {
+    pub(super) fn mismatch(&self, read: &Reading<'_>) -> Option<Aspect> {
         self.parts.iter().find(|part| !part.holds(read)).map(Part::key)
     }
 }
 
 /// What did not hold, of `where` or of what a request asks itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Key {
+pub(super) enum Aspect {
     ApiKey,
     Body,
     Collection,
@@ -107,7 +107,7 @@ pub(super) enum Key {
     Skip,
 }
 
-impl Key {
+impl Aspect {
     pub(super) const ALL: [Self; 21] = [
         Self::ApiKey,
         Self::Body,
@@ -162,27 +162,27 @@ impl Key {
 
 impl Part {
     /// Its key in the file.
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> Aspect {
         match self {
-            Self::ApiKey(_) => Key::ApiKey,
-            Self::Body(_) => Key::Body,
-            Self::Collection(_) => Key::Collection,
-            Self::HasTools(_) => Key::HasTools,
-            Self::Header(..) => Key::Header,
-            Self::Host(_) => Key::Host,
-            Self::Json(_) => Key::Json,
-            Self::MaxTokens(_) => Key::MaxTokens,
-            Self::Method(_) => Key::Method,
-            Self::Model(_) => Key::Model,
-            Self::Operation(_) => Key::Operation,
-            Self::Path(_) => Key::Path,
-            Self::Prompt(_) => Key::Prompt,
-            Self::PromptTokens(_) => Key::PromptTokens,
-            Self::Session(_) => Key::Session,
-            Self::Stream(_) => Key::Stream,
-            Self::Tools(_) => Key::Tools,
-            Self::Turn(_) => Key::Turn,
-            Self::User(_) => Key::User,
+            Self::ApiKey(_) => Aspect::ApiKey,
+            Self::Body(_) => Aspect::Body,
+            Self::Collection(_) => Aspect::Collection,
+            Self::HasTools(_) => Aspect::HasTools,
+            Self::Header(..) => Aspect::Header,
+            Self::Host(_) => Aspect::Host,
+            Self::Json(_) => Aspect::Json,
+            Self::MaxTokens(_) => Aspect::MaxTokens,
+            Self::Method(_) => Aspect::Method,
+            Self::Model(_) => Aspect::Model,
+            Self::Operation(_) => Aspect::Operation,
+            Self::Path(_) => Aspect::Path,
+            Self::Prompt(_) => Aspect::Prompt,
+            Self::PromptTokens(_) => Aspect::PromptTokens,
+            Self::Session(_) => Aspect::Session,
+            Self::Stream(_) => Aspect::Stream,
+            Self::Tools(_) => Aspect::Tools,
+            Self::Turn(_) => Aspect::Turn,
+            Self::User(_) => Aspect::User,
         }
     }
 
@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn mismatch(selector: &Selector, exchange: &Exchange) -> Option<&'static str> {
-        selector.mismatch(&Reading::new(exchange)).map(Key::name)
+        selector.mismatch(&Reading::new(exchange)).map(Aspect::name)
     }
 
     #[test]

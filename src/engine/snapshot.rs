@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::decision::Considered;
 use super::loaded::View;
-use super::selector::{Key, Reading};
+use super::selector::{Aspect, Reading};
 use super::{Arming, Demand, Loaded};
 use crate::dialect::Dialect;
 use crate::exchange::Level;
@@ -49,7 +49,7 @@ impl Circumstances<'_> {
 /// An exchange as armed faults see it.
 pub(super) struct Judged {
     /// By their index, those that it is not for, and why.
-    pub(super) unmatched: Vec<(usize, Key)>,
+    pub(super) unmatched: Vec<(usize, Aspect)>,
     /// All others.
     pub(super) considered: Vec<Considered>,
 }

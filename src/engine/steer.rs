@@ -5,7 +5,7 @@
 use http::HeaderMap;
 
 use super::Rule;
-use super::selector::Key;
+use super::selector::Aspect;
 
 /// Asks for faults by their names: those with `opt_in` act on no other requests.
 const ASKS: &str = "x-brownout-fault";
@@ -25,13 +25,13 @@ impl<'a> Steer<'a> {
     }
 
     /// Why a fault may not act.
-    pub(super) fn bars(&self, rule: &Rule) -> Option<Key> {
+    pub(super) fn bars(&self, rule: &Rule) -> Option<Aspect> {
         let names = |words: &[&str]| words.iter().any(|word| *word == &*rule.name);
         let all = self.skipped.iter().any(|word| matches!(*word, "1" | "true" | "all" | "*"));
         if all || names(&self.skipped) {
-            return Some(Key::Skip);
+            return Some(Aspect::Skip);
         }
-        (rule.opt_in && !names(&self.asked)).then_some(Key::OptIn)
+        (rule.opt_in && !names(&self.asked)).then_some(Aspect::OptIn)
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
         }
         Steer::of(&headers)
             .bars(&Rule { name: "storm".into(), opt_in, ..Rule::default() })
-            .map(Key::name)
+            .map(Aspect::name)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::delays::Delays;
-use super::selector::Key;
+use super::selector::Aspect;
 use crate::measure::record::Quantiles;
 use crate::measure::statistics::wilson;
 
@@ -110,7 +110,7 @@ pub(super) struct Books {
     matched: Mutex<Matched>,
     /// By the place of the key. It is counted for each armed fault that an exchange is not for, so it
     /// takes no lock.
-    unmatched: [AtomicU64; Key::ALL.len()],
+    unmatched: [AtomicU64; Aspect::ALL.len()],
 }
 
 /// What is kept of exchanges that matched.
@@ -136,7 +136,7 @@ impl Books {
 
     /// Counts an exchange that it is not for.
     #[inline]
-    pub(super) fn pass_by(&self, key: Key) {
+    pub(super) fn pass_by(&self, key: Aspect) {
         self.unmatched[key as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -152,7 +152,7 @@ impl Books {
         tally.percent_real = (matched > 0).then(|| percent(selected as f64 / matched as f64));
         tally.percent_interval =
             wilson(selected, matched, 0.95).map(|interval| interval.map(percent));
-        for (key, count) in Key::ALL.into_iter().zip(&self.unmatched) {
+        for (key, count) in Aspect::ALL.into_iter().zip(&self.unmatched) {
             let count = count.load(Ordering::Relaxed);
             if count > 0 {
                 tally.unmatched.insert(key.name().to_owned(), count);

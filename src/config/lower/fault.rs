@@ -32,7 +32,7 @@ impl Lowering<'_> {
             }
             let when = keys.when.map(|when| self.when(&name, when, identify)).unwrap_or_default();
             let escalation =
-                keys.escalate.and_then(|steps| self.escalation(&name, steps, keys.percent));
+                keys.escalate.and_then(|steps| self.escalation(&name, &steps, keys.percent));
             let cause = keys.shared_cause.and_then(|cause| self.cause(&name, cause, identify));
             let effects = self.effects(&name, &fault.effects);
             rules.push(Rule {

@@ -12,6 +12,9 @@ use crate::engine::{Pattern, Selector};
 use crate::exchange::Operation;
 use crate::units::Bounds;
 
+/// A key, what the file gives, and the part that it makes.
+type Given<T, U> = (&'static str, Option<T>, fn(U) -> Part);
+
 impl Lowering<'_> {
     pub(super) fn selector(&mut self, name: &str, asked: Where, identify: &Identify) -> Selector {
         let mut parts = Vec::new();
@@ -21,7 +24,7 @@ impl Lowering<'_> {
             parts.extend(method.map(Part::Method));
         }
         self.header_parts(name, asked.header.unwrap_or_default().0, &mut parts);
-        let texts: [(&str, Option<schema::Pattern>, fn(Pattern) -> Part); 7] = [
+        let texts: [Given<schema::Pattern, Pattern>; 7] = [
             ("host", asked.host, Part::Host),
             ("model", asked.model, Part::Model),
             ("user", asked.user, Part::User),
@@ -39,7 +42,7 @@ impl Lowering<'_> {
         parts.extend(asked.stream.map(Part::Stream));
         parts.extend(asked.operation.map(Part::Operation));
         parts.extend(asked.has_tools.map(Part::HasTools));
-        let numbers: [(&str, Option<Bounds>, fn(Bounds) -> Part); 3] = [
+        let numbers: [Given<Bounds, Bounds>; 3] = [
             ("turn", asked.turn, Part::Turn),
             ("prompt_tokens", asked.prompt_tokens, Part::PromptTokens),
             ("max_tokens", asked.max_tokens, Part::MaxTokens),

@@ -230,7 +230,7 @@ impl Lowering<'_> {
     pub(super) fn escalation(
         &mut self,
         name: &str,
-        escalate: schema::Escalate,
+        escalate: &schema::Escalate,
         percent: Option<Ramp>,
     ) -> Option<Escalation> {
         let place = self.key_place(way!["faults", name, "escalate"]);

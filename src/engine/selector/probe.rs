@@ -109,9 +109,10 @@ impl fmt::Display for Probe {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use serde_json::json;
+    use tokio::time::Instant;
 
     use super::*;
 
