@@ -144,9 +144,13 @@ struct Params {
 impl Call {
     /// The request; the first one of a batch.
     fn read(body: &[u8]) -> Self {
-        let one = || serde_json::from_slice::<Self>(body).ok();
-        let first = || serde_json::from_slice::<Vec<Self>>(body).ok()?.into_iter().next();
-        one().or_else(first).unwrap_or_default()
+        let call = match body.trim_ascii_start().first() {
+            Some(b'[') => serde_json::from_slice::<Vec<Self>>(body)
+                .ok()
+                .and_then(|all| all.into_iter().next()),
+            _ => serde_json::from_slice(body).ok(),
+        };
+        call.unwrap_or_default()
     }
 }
 

@@ -105,6 +105,11 @@ impl Connection {
         }
     }
 
+    /// How the app sees the end of an answer that makes no sense from here on.
+    pub(super) fn broken(&self) -> Ending {
+        if self.line.is_http2() { Ending::StreamReset(INTERNAL_ERROR) } else { Ending::Close }
+    }
+
     /// Ready to end the connection when all that came before has gone out. (Hyper throws away
     /// what it has not written when a body fails.)
     pub(super) fn poll_killed(&self, cx: &mut Context<'_>, ending: Ending) -> Poll<Killed> {

@@ -15,6 +15,7 @@ mod http2_tests;
 mod intercept;
 mod keys;
 mod listen;
+mod packing;
 mod place;
 mod pump;
 #[cfg(test)]

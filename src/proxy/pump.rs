@@ -17,6 +17,7 @@ use super::answer::AnswerBody;
 use super::call::Books;
 use super::connection::{Connection, Killed};
 use super::headers;
+use super::packing::Packing;
 use super::rehearsal::rehearse;
 use super::request::RequestBody;
 use super::reverse::{self, Answered, Outcome, Passing, Sent};
@@ -28,6 +29,7 @@ use crate::measure::CallEnd;
 use crate::net::Sleep;
 use crate::net::pool::Answering;
 use crate::wire::Cutter;
+use crate::wire::coding::{Coding, can_unpack};
 
 /// The shortest time after which an effect is asked again.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -134,8 +136,10 @@ async fn hold_request(connection: &Connection, passing: &mut Passing, time: Dura
 async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
     let grain = passing.books.decision.chain.grain();
     if grain == Grain::Event {
-        // Events can be seen only in an answer that is not compressed.
-        passing.parts.headers.remove(header::ACCEPT_ENCODING);
+        // Events can be seen only in an answer that can be unpacked.
+        if !passing.parts.headers.get_all(header::ACCEPT_ENCODING).iter().all(can_unpack) {
+            passing.parts.headers.remove(header::ACCEPT_ENCODING);
+        }
         if passing.handshake.is_some() {
             passing.parts.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
         }
@@ -151,6 +155,9 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
         Err(error) => return reverse::failed(&connection, &error, sent.books),
     };
     let (mut head, body) = response.into_parts();
+    let coding = (grain == Grain::Event).then(|| Coding::of(head.status, &head.headers)).flatten();
+    // Effects see what is in it.
+    let packed = coding.and_then(|_| head.headers.remove(header::CONTENT_ENCODING));
     let mut orders = VecDeque::new();
     for index in 0..sent.books.decision.chain.len() {
         let now = sent.books.now();
@@ -172,6 +179,9 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
             }
         }
     }
+    if let Some(packed) = packed {
+        head.headers.insert(header::CONTENT_ENCODING, packed);
+    }
     let raw = headers::reconcile(&raw, &head.headers);
     let response = http::Response::from_parts(head, body);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -183,7 +193,7 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
     if whole || orders.is_empty() && grain == Grain::Head {
         return reverse::pass_on(&connection, sent, (response, raw));
     }
-    pump_on(connection, sent, (response, raw), orders, grain).await
+    pump_on(connection, sent, (response, raw), orders, (grain, coding)).await
 }
 
 async fn hold(connection: &Connection, books: &mut Books, time: Duration) {
@@ -198,12 +208,20 @@ async fn pump_on(
     sent: Sent,
     (response, raw): Answered,
     orders: VecDeque<Order>,
-    grain: Grain,
+    (grain, coding): (Grain, Option<Coding>),
 ) -> Outcome {
     let (mut head, body) = response.into_parts();
-    let announced = body.size_hint().exact();
+    let announced = body.size_hint().exact().filter(|_| coding.is_none());
+    if coding.is_some() {
+        // Packed anew it has another length, which nobody knows before its end.
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     let mut pump = Pump {
-        cutter: Cutter::for_answer(grain, &head.headers),
+        cutter: match coding {
+            Some(_) => Cutter::unpacked(grain, &head.headers),
+            None => Cutter::for_answer(grain, &head.headers),
+        },
+        packing: coding.map(Packing::new),
         upstream: Some(body),
         items: VecDeque::new(),
         orders,
@@ -260,6 +278,8 @@ pub(super) struct Pump {
     /// None once it is read or given up.
     upstream: Option<Answering<RequestBody>>,
     cutter: Cutter,
+    /// Of an answer that is compressed.
+    packing: Option<Packing>,
     /// Items that the effects have not seen yet, before those of the cutter.
     items: VecDeque<Item>,
     /// What is still to be carried out.
@@ -310,6 +330,9 @@ impl Pump {
                 self.holding = None;
                 self.books.release();
             }
+            if let Some(tail) = self.tail() {
+                return Poll::Ready(Some(Ok(self.sent(tail))));
+            }
             if let Stage::Ended(ending) = self.stage {
                 return self.poll_ended(cx, ending).map(|killed| killed.map(Err));
             }
@@ -354,11 +377,18 @@ impl Pump {
             self.books.said(&trailers);
             return Frame::trailers(trailers);
         }
-        let bytes = item.raw().clone();
-        self.books.sent(bytes.len());
         if matches!(item, Item::Event(event) if !event.is_control()) {
             self.books.sent_event();
         }
+        let bytes = match &mut self.packing {
+            Some(packing) => packing.packer.push(item.raw()),
+            None => item.raw().clone(),
+        };
+        self.sent(bytes)
+    }
+
+    fn sent(&mut self, bytes: Bytes) -> Frame<Bytes> {
+        self.books.sent(bytes.len());
         self.passed += bytes.len() as u64;
         if self.is_end_stream() {
             // Hyper will not ask again.
@@ -367,6 +397,15 @@ impl Pump {
         }
         self.books.connection().line.wire.mark_dirty();
         Frame::data(bytes)
+    }
+
+    /// What stands behind the last piece of a body that is compressed and ends in good order.
+    fn tail(&mut self) -> Option<Bytes> {
+        let over = matches!(self.stage, Stage::Over | Stage::Ended(Ending::Clean));
+        if !over || !self.orders.is_empty() {
+            return None;
+        }
+        self.packing.take()?.tail()
     }
 
     fn end(&mut self, ending: Ending) {
@@ -405,6 +444,19 @@ impl Pump {
                 self.orders.extend(self.books.decision.chain.on_item(now, item));
                 return Poll::Ready(());
             }
+            match self.packing.as_mut().and_then(|packing| packing.unpacker.next()) {
+                Some(Ok(piece)) => {
+                    self.cutter.push(piece);
+                    continue;
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "an answer cannot be unpacked");
+                    let cut = self.books.connection().broken();
+                    self.finish(End::Cut(cut));
+                    continue;
+                }
+                None => {}
+            }
             match self.stage {
                 Stage::Reading => ready!(self.poll_upstream(cx)),
                 Stage::Emptying(End::Whole) => {
@@ -436,9 +488,12 @@ impl Pump {
         };
         match ready!(Pin::new(upstream).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    self.cutter.push(data);
-                }
+                Ok(data) => match &mut self.packing {
+                    Some(packing) => packing.unpacker.push(data),
+                    None => {
+                        self.cutter.push(data);
+                    }
+                },
                 Err(other) => self.trailers = other.into_trailers().ok(),
             },
             Some(Err(error)) => {
@@ -453,6 +508,9 @@ impl Pump {
     }
 
     fn finish(&mut self, end: End) {
+        if let Some(packing) = &mut self.packing {
+            packing.ended();
+        }
         self.upstream = None;
         self.items.extend(self.cutter.finish());
         self.stage = Stage::Emptying(end);

@@ -59,6 +59,11 @@ impl Cutter {
         Self::new(if plain { grain } else { grain.min(Grain::Bytes) }, content_type)
     }
 
+    /// A cutter for the answer with this head, its body being unpacked before it comes here.
+    pub fn unpacked(grain: Grain, head: &HeaderMap) -> Self {
+        Self::new(grain, head.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()))
+    }
+
     /// Takes the next piece; iterate over the result for what is complete.
     pub fn push(&mut self, piece: Bytes) -> &mut Self {
         match &mut self.0 {

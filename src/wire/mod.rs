@@ -1,6 +1,7 @@
 //! Formats on the wire as incremental, sans-IO splitters. Every byte that goes in comes out again,
 //! in order: passing everything through is the identity, however the bytes were cut.
 
+pub mod coding;
 pub mod eventstream;
 pub mod grain;
 pub mod grpc;

@@ -172,10 +172,10 @@ def test_a_silent_cut_goes_unnoticed(bedrock):
 
 def test_finished_for_length(bedrock):
     client = bedrock("truncate: { after: 5 tokens, ending: finish_length }")
-    assert converse(client) == (WORDS[:5], "max_tokens", None, None)
+    assert converse(client) == (WORDS[:5], "max_tokens", 5, None)
     events = invoke(client)
-    assert events[-1]["delta"]["stop_reason"] == "max_tokens"
-    assert len(events) == 7
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
+    assert (len(events), events[-1]["type"]) == (8, "message_stop")
     whole = client.converse(modelId=MODEL, messages=MESSAGES)
     assert whole["stopReason"] == "max_tokens"
     assert whole["usage"]["outputTokens"] == 5

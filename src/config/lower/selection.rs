@@ -211,7 +211,12 @@ impl Lowering<'_> {
         });
         let Some(operation) = operation else { return };
         let possible = |kind: &str| match kind {
-            "openai" | "azure-openai" => {
+            // Known only when a request comes.
+            "auto" => true,
+            "mcp" => matches!(operation, Operation::Other | Operation::Read | Operation::Tool),
+            "anthropic" | "anthropic-vertex" | "azure-openai" | "bedrock" | "cohere" | "gemini"
+            | "llama-cpp" | "mistral" | "ollama" | "openai" | "openrouter" | "sglang" | "tgi"
+            | "vertex" | "vllm" => {
                 !matches!(operation, Operation::Search | Operation::Upsert | Operation::Delete)
             }
             "postgres" | "qdrant" | "redis" => {

@@ -42,7 +42,9 @@ pub(super) fn message(failure: &Failure<'_>) -> Value {
     if failure.class == Some("tool_error") {
         let text = failure.message.unwrap_or("Error executing tool: the service behind it failed");
         let content = json!([{ "type": "text", "text": text }]);
-        return json!({ "jsonrpc": "2.0", "id": id, "result": { "content": content, "isError": true } });
+        // The newest generation wants to know that this is all.
+        let result = json!({ "content": content, "isError": true, "resultType": "complete" });
+        return json!({ "jsonrpc": "2.0", "id": id, "result": result });
     }
     let words = words(failure);
     let message = failure.message.unwrap_or(words.message);
