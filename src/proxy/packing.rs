@@ -99,7 +99,7 @@ mod tests {
         let route = Route::Fixed(Arc::new(dependency(engine, Recorder::none(), pool)));
         let (app, proxy) = duplex(64 << 10);
         let drain = route.drain().clone();
-        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), Arc::new(route), drain));
+        tokio::spawn(serve(Stream::Memory(Box::new(proxy)), Arc::new(route), drain, None));
         let io = TokioIo::new(app);
         let (mut app, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         tokio::spawn(connection);
