@@ -198,7 +198,10 @@ async fn edits_of_heads_leave_the_rest_alone() {
     let upstream = Upstream::start(|mut peer| async move {
         let (head, _) = peer.message().await.unwrap();
         assert!(head.contains("\r\nX-B: 1\r\nAccept: a\r\nx-b: changed\r\n"), "{head}");
-        assert!(!head.to_lowercase().contains("accept-encoding"), "{head}");
+        assert!(
+            head.contains("\r\nAccept-Encoding: gzip\r\n"),
+            "what can be unpacked may come: {head}"
+        );
         peer.write("HTTP/1.1 200 OK\r\nX-A: 1\r\nY: 2\r\nx-a: 3\r\nContent-Length: 2\r\n\r\nok")
             .await;
     })
