@@ -118,6 +118,29 @@ pub trait Dialect: Debug + Send + Sync {
         listing::arranged(body, &self.outline(operation, body), lists)
     }
 
+    /// The ids of what a write stores, as `Listing::ids` has them; empty where they cannot be told.
+    /// `body` is the request's as far as it was read.
+    fn written(&self, _path: &str, _body: &[u8]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The same answer, saying that so many of the shards that were asked have failed. None where
+    /// this store never says such a thing.
+    fn partial(&self, _operation: Operation, _body: &[u8], _shards: Shards) -> Option<Bytes> {
+        None
+    }
+
+    /// What an event is of an answer whose hits come one by one; None where they come in a body, and
+    /// for what is said beside them.
+    fn row(&self, _event: &Event) -> Option<Row> {
+        None
+    }
+
+    /// The event that ends the rows, saying that there were so many.
+    fn counted(&self, event: &Event, _rows: u64) -> Event {
+        event.clone()
+    }
+
     /// The word by which this provider says why an answer ended. None where it has none.
     fn reason(&self, _operation: Operation, _reason: Reason) -> Option<&'static str> {
         None
@@ -232,6 +255,21 @@ pub fn speaks_http(dialect: &dyn Dialect) -> bool {
     dialect.schemes().iter().any(|scheme| scheme.name == "http")
 }
 
+/// A part of an answer whose hits come one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Row {
+    /// There are no more; it may say how many there were.
+    End,
+    Hit,
+}
+
+/// How many of the shards that a search asked have failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shards {
+    pub failed: u32,
+    pub total: u32,
+}
+
 /// When a dependency can say a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
@@ -338,7 +376,7 @@ pub const FAILURE_CLASSES: &[&str] = &[
     "unavailable",
 ];
 
-/// Classes of failure that stores over raw connections (PostgreSQL, Redis) have besides.
+/// Classes of failure that stores have besides; each store has words for some of them.
 pub const STORE_CLASSES: &[&str] = &[
     "busy",
     "deadlock",
@@ -346,9 +384,11 @@ pub const STORE_CLASSES: &[&str] = &[
     "loading",
     "lock_timeout",
     "moved",
+    "not_loaded",
     "oom",
     "readonly",
     "serialization",
+    "shard_unavailable",
     "shutdown",
     "too_many_connections",
 ];

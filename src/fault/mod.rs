@@ -453,6 +453,7 @@ catalogue! {
     outage::Outage,
     rate_limit::RateLimit,
     saturation::Saturation,
+    retrieval::Retrieval,
     slow_stream::SlowStream,
     stall::Stall,
     drop::DropEvents,
