@@ -454,6 +454,7 @@ catalogue! {
     rate_limit::RateLimit,
     saturation::Saturation,
     retrieval::Retrieval,
+    embedding::Embedding,
     slow_stream::SlowStream,
     stall::Stall,
     drop::DropEvents,

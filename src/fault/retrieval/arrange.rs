@@ -85,7 +85,7 @@ fn ordered(rows: usize, order: Order, dice: &mut Dice) -> Vec<usize> {
     match order {
         Order::None => Vec::new(),
         Order::Reversed => (0..rows).rev().collect(),
-        Order::Shuffled => shuffled(rows, dice),
+        Order::Shuffled => dice.shuffled(rows),
         Order::Repeated(copies) => (0..rows).map(|place| place / copies).collect(),
         Order::Fewer(keep, lose) => {
             let kept = match keep {
@@ -96,7 +96,7 @@ fn ordered(rows: usize, order: Order, dice: &mut Dice) -> Vec<usize> {
                 Lose::Farthest => (0..kept).collect(),
                 Lose::Nearest => (rows - kept..rows).collect(),
                 Lose::Random => {
-                    let mut any = shuffled(rows, dice);
+                    let mut any = dice.shuffled(rows);
                     any.truncate(kept);
                     any.sort_unstable();
                     any
@@ -104,18 +104,6 @@ fn ordered(rows: usize, order: Order, dice: &mut Dice) -> Vec<usize> {
             }
         }
     }
-}
-
-/// The numbers of rows in a random order that is never the one they had.
-pub(crate) fn shuffled(rows: usize, dice: &mut Dice) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..rows).collect();
-    for last in (1..rows).rev() {
-        order.swap(last, dice.whole(0, last as u64) as usize);
-    }
-    if rows > 1 && order.is_sorted() {
-        order.rotate_left(1);
-    }
-    order
 }
 
 /// Scores that have moved, within the bounds that they seem to have, as exact as stores give them.
