@@ -110,9 +110,7 @@ fn best(payload: &[u8], wanted: &Arrangement, scores: &Spotted) -> Option<String
     if wanted.order.is_empty() {
         return Some("null".to_owned());
     }
-    let old = |row: &usize| {
-        serde_json::from_slice::<f64>(&payload[scores.get(row)?.clone()]).ok()
-    };
+    let old = |row: &usize| serde_json::from_slice::<f64>(&payload[scores.get(row)?.clone()]).ok();
     let new = |row: &usize| match &wanted.scores {
         Some(new) => new.get(*row).copied(),
         None => old(row),
@@ -140,9 +138,8 @@ impl Column {
         let rows = wanted.order.iter().filter_map(|row| {
             let span = self.rows.get(*row)?.clone();
             let new = wanted.scores.as_ref().and_then(|new| new.get(*row));
-            let inside = scores
-                .get(row)
-                .filter(|score| score.start >= span.start && score.end <= span.end);
+            let inside =
+                scores.get(row).filter(|score| score.start >= span.start && score.end <= span.end);
             Some(match (new, inside) {
                 (Some(new), Some(score)) => {
                     let mut text = payload[span.start..score.start].to_vec();

@@ -317,6 +317,8 @@ pub struct Failure<'a> {
     pub connecting: bool,
     /// The body of the request that fails, as far as it was read.
     pub request: &'a [u8],
+    /// What was asked for, where that is known.
+    pub operation: Operation,
     /// 64 seeded bits for ids (`x-request-id`).
     pub id: u64,
 }
@@ -403,7 +405,9 @@ pub const KINDS: &[&str] = &[
     "auto",
     "azure-openai",
     "bedrock",
+    "chroma",
     "cohere",
+    "elasticsearch",
     "gemini",
     "grpc",
     "http",
@@ -414,6 +418,7 @@ pub const KINDS: &[&str] = &[
     "ollama",
     "openai",
     "openrouter",
+    "opensearch",
     "pinecone",
     "postgres",
     "qdrant",
@@ -452,6 +457,9 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
         "tcp" => Some(&tcp::Tcp),
         "grpc" => Some(&grpc::ANY),
         "http" => Some(&plain::Plain),
+        "chroma" => Some(&store::CHROMA),
+        "elasticsearch" => Some(&store::ELASTICSEARCH),
+        "opensearch" => Some(&store::OPENSEARCH),
         "milvus" => Some(&store::MILVUS),
         "pinecone" => Some(&store::PINECONE),
         "weaviate" => Some(&store::WEAVIATE),

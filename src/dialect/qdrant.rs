@@ -67,7 +67,8 @@ impl Dialect for Qdrant {
             html_page(status, "nginx")
         } else {
             headers.push(("content-type".into(), "application/json".into()));
-            let text = failure.message.or(own.map(|(_, text)| text)).unwrap_or_else(|| words(class));
+            let text =
+                failure.message.or(own.map(|(_, text)| text)).unwrap_or_else(|| words(class));
             let seconds = (50 + failure.id % 950) as f64 / 1e6;
             json!({ "status": { "error": text }, "time": seconds }).to_string()
         };
@@ -183,22 +184,26 @@ pub(super) fn own_words(class: &str) -> Option<(StatusCode, &'static str)> {
         "disk_full" => (StatusCode::INSUFFICIENT_STORAGE, words(Class::Quota)),
         "loading" | "not_loaded" => (
             StatusCode::INTERNAL_SERVER_ERROR,
-            "Service internal error: Collection `documents` is recovering: shard 0 is not ready",
+            "Service internal error: Qdrant was killed during initialization. Most likely it's \
+             Out-of-Memory. Please check memory consumption, increase memory limit or remove some \
+             collections and restart",
         ),
         "lock_timeout" => {
             (StatusCode::REQUEST_TIMEOUT, "Timeout: Operation 'Update' timed out after 60 seconds")
         }
-        "readonly" => {
-            (StatusCode::FORBIDDEN, "Forbidden: Write operations are locked: disk usage is too high")
-        }
+        "readonly" => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Service internal error: IO Error: Read-only file system (os error 30)",
+        ),
         "shard_unavailable" => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "Service internal error: The replica set for shard 1 on peer 3 does not have enough \
              active replicas",
         ),
-        "shutdown" => {
-            (StatusCode::SERVICE_UNAVAILABLE, "Shard temporarily unavailable: Qdrant is shutting down")
-        }
+        "shutdown" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Shard temporarily unavailable: Qdrant is shutting down",
+        ),
         _ => return None,
     })
 }

@@ -345,6 +345,7 @@ impl Fault for Loaded {
             Some(class) => {
                 let failure = Failure {
                     class: Some(class),
+                    operation,
                     id: arming.draw.fork("id").bits(),
                     ..Failure::default()
                 };

@@ -38,7 +38,11 @@ static BATCH: LazyLock<Paths<Slot>> = LazyLock::new(|| {
 static HAS_POINTS: LazyLock<Paths<()>> = LazyLock::new(|| Paths::new(&[("points", ())]));
 
 static WRITTEN: LazyLock<Paths<()>> = LazyLock::new(|| {
-    Paths::new(&[("points[*].id", ()), ("batch.ids[*]", ()), ("operations[*].upsert.points[*].id", ())])
+    Paths::new(&[
+        ("points[*].id", ()),
+        ("batch.ids[*]", ()),
+        ("operations[*].upsert.points[*].id", ()),
+    ])
 });
 
 /// Where the parts of an answer stand.
@@ -74,9 +78,15 @@ mod tests {
     #[test]
     fn each_shape_has_its_lists() {
         for (body, lists) in [
-            (r#"{"result":{"points":[{"id":1,"score":0.9},{"id":2,"score":0.8}]},"status":"ok"}"#, 1),
+            (
+                r#"{"result":{"points":[{"id":1,"score":0.9},{"id":2,"score":0.8}]},"status":"ok"}"#,
+                1,
+            ),
             (r#"{"result":[{"id":1,"score":0.9},{"id":2,"score":0.8}],"status":"ok"}"#, 1),
-            (r#"{"result":[{"points":[{"id":1,"score":0.9},{"id":2,"score":0.8}]},{"points":[]}]}"#, 2),
+            (
+                r#"{"result":[{"points":[{"id":1,"score":0.9},{"id":2,"score":0.8}]},{"points":[]}]}"#,
+                2,
+            ),
             (r#"{"result":[[{"id":1,"score":0.9},{"id":2,"score":0.8}],[]]}"#, 2),
         ] {
             let outline = outline(Operation::Search, body.as_bytes());
