@@ -216,6 +216,7 @@ impl Following {
         let asked = Asked {
             path: format!("/{}", self.asked.verb),
             operation: self.asked.operation,
+            collection: None,
             hash: self.asked.hash.rotate_left(17) ^ hash,
             len: end,
         };
