@@ -40,8 +40,7 @@ impl Arrangement {
         if self.order.is_empty() {
             return 0;
         }
-        let kept: std::collections::BTreeSet<&usize> = self.order.iter().collect();
-        before.saturating_sub(rows.saturating_sub(kept.len()) as u64)
+        before.saturating_sub(rows.saturating_sub(self.order.len()) as u64)
     }
 }
 

@@ -173,17 +173,18 @@ impl Dialect for Store {
         let class = Class::of(failure);
         let usual = self.words_of(failure).or_else(|| (self.words)(class, None));
         let usual = usual.unwrap_or(Words { status: 500, kind: "", text: grpc::words(class) });
+        // A gateway's page is no answer of the store's.
+        let page = class == Class::Html;
         let status = StatusCode::from_u16(usual.status).unwrap_or_else(|_| class.status());
+        let status = if page { class.status() } else { status };
         let said = Said {
             status: failure.status.unwrap_or(status),
             kind: usual.kind,
             text: failure.message.unwrap_or(usual.text),
         };
-        let mut headers: Vec<(String, String)> = (self.headers)(failure.id)
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        let page = class == Class::Html;
+        let own = if page { Vec::new() } else { (self.headers)(failure.id) };
+        let mut headers: Vec<(String, String)> =
+            own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let kind = if page { "text/html" } else { "application/json" };
         headers.push(("content-type".to_owned(), kind.to_owned()));
         if let Some(time) = failure.retry_after {
