@@ -299,9 +299,7 @@ pub(super) fn play_as(
 ) -> Result<Played, Impossible> {
     let mut chain = Chain::default();
     for (index, fault) in faults.iter().enumerate() {
-        let mut draw = draw(exchange);
-        let effect = fault.arm(&mut Arming { at, exchange, dialect, draw: &mut draw })?;
-        chain.push(index, effect);
+        chain.push(index, arm_with(*fault, at, exchange, dialect)?.0);
     }
     let mut pump = Pump { now: at, played: Played { grain: chain.grain(), ..Played::default() } };
     pump.run(&mut chain, upstream);

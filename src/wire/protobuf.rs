@@ -99,7 +99,7 @@ pub fn put_float(out: &mut Vec<u8>, number: u32, value: f32) {
 }
 
 /// The first field of this number that has a length.
-pub fn first<'m>(message: &'m [u8], number: u32) -> Option<&'m [u8]> {
+pub fn first(message: &[u8], number: u32) -> Option<&[u8]> {
     let mut at = 0;
     while at < message.len() {
         let field = field_at(message, at)?;

@@ -195,7 +195,7 @@ impl Order {
     fn of_vectors(&self, vectors: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(vectors.len());
         let each = |values: &[u8]| {
-            (self.rows > 0 && values.len() % self.rows == 0)
+            (self.rows > 0 && values.len().is_multiple_of(self.rows))
                 .then(|| self.of_size(values, values.len() / self.rows))
                 .flatten()
         };

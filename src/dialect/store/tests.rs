@@ -7,8 +7,8 @@ fn store(kind: &str) -> &'static dyn Dialect {
     by_kind(kind).unwrap()
 }
 
-fn facts(kind: &str, method: Method, path: &str, body: &str) -> Facts {
-    store(kind).facts(&method, &path.parse().unwrap(), &HeaderMap::new(), body.as_bytes())
+fn facts(kind: &str, method: &Method, path: &str, body: &str) -> Facts {
+    store(kind).facts(method, &path.parse().unwrap(), &HeaderMap::new(), body.as_bytes())
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn paths_name_the_operation() {
         ("chroma", Method::POST, &format!("{CHROMA}/delete"), Operation::Delete),
         ("chroma", Method::GET, "/api/v2/heartbeat", Operation::Other),
     ] {
-        let found = facts(kind, method.clone(), path, "");
+        let found = facts(kind, &method, path, "");
         assert_eq!(found.operation, want, "{kind} {method} {path}");
     }
 }
@@ -48,7 +48,7 @@ fn paths_name_the_operation() {
 #[test]
 fn requests_name_what_they_are_about() {
     let post = |kind, path, body| {
-        let found = facts(kind, Method::POST, path, body);
+        let found = facts(kind, &Method::POST, path, body);
         (found.collection.unwrap_or_default(), found.top_k)
     };
     let told = |name: &str, top_k| (name.to_owned(), top_k);
