@@ -68,6 +68,19 @@ impl Dice {
         low + ((u128::from(self.bits()) * u128::from(span)) >> 64) as u64
     }
 
+    /// The whole numbers below `count` in a random order that is never the natural one, if there are
+    /// two or more.
+    pub fn shuffled(&mut self, count: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..count).collect();
+        for last in (1..count).rev() {
+            order.swap(last, self.whole(0, last as u64) as usize);
+        }
+        if count > 1 && order.is_sorted() {
+            order.rotate_left(1);
+        }
+        order
+    }
+
     /// A draw from the standard normal distribution (Box–Muller).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
@@ -130,6 +143,16 @@ mod tests {
         assert!((mean - 0.5).abs() < 0.01, "mean {mean}");
         let normal = (0..n).map(|i| root.fork_number(i).normal()).sum::<f64>() / n as f64;
         assert!(normal.abs() < 0.03, "mean {normal}");
+    }
+
+    #[test]
+    fn nothing_is_lost_in_shuffling() {
+        for count in 0..9 {
+            let mut order = Dice::from_seed(count as u64).shuffled(count);
+            assert!(count < 2 || !order.is_sorted());
+            order.sort_unstable();
+            assert_eq!(order, (0..count).collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -6,8 +6,7 @@ use super::tree::{Node, Value};
 use crate::fault::EffectSpecs;
 
 /// Effects of the language that this version cannot do.
-pub(super) const LATER_EFFECTS: &[&str] =
-    &["bandwidth", "corrupt", "degrade", "embedding", "retrieval"];
+pub(super) const LATER_EFFECTS: &[&str] = &["bandwidth", "corrupt", "degrade"];
 
 /// Puts what a type expects into the words of a YAML author.
 pub(super) fn expected(text: &str) -> String {

@@ -2,12 +2,21 @@
 //! trailers. What we answer ourselves is always "trailers-only" (gRPC over HTTP/2): a head with
 //! the status in it, and no body.
 
+mod columns;
+mod rows;
+mod service;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::Value;
 
+use self::service::Service;
+pub use self::service::operation;
 use super::class::{Class, whole_seconds};
-use super::{Answer, Dialect, Failure, Quota, Reading};
+use super::store::{self, Store};
+use super::{
+    Answer, Arrangement, Dialect, Failure, Listing, Moment, Quota, Reading, STORE_CLASSES, qdrant,
+};
 use crate::exchange::{Event, Facts, Framing, Operation};
 
 /// The names of the status codes, each at its number
@@ -57,7 +66,10 @@ const TRAILERS: &str = "trailers";
 /// The wire format of `kind: grpc`, and of other kinds where they are reached by gRPC.
 #[derive(Debug)]
 pub(crate) struct Grpc {
+    service: Service,
     words: fn(Class) -> &'static str,
+    /// The status, as HTTP has it, and the words of a class that stores alone have.
+    own: fn(&str) -> Option<(StatusCode, &'static str)>,
     /// The status of a request that is not let in.
     auth: u16,
     /// Says `retry-after` in seconds too.
@@ -65,19 +77,82 @@ pub(crate) struct Grpc {
 }
 
 /// Any service.
-pub(crate) static ANY: Grpc = Grpc { words, auth: UNAUTHENTICATED, retry_after: false };
+pub(crate) static ANY: Grpc =
+    Grpc { service: Service::Any, words, own: |_| None, auth: UNAUTHENTICATED, retry_after: false };
 
 /// Qdrant on its port 6334.
-pub(super) static QDRANT: Grpc =
-    Grpc { words: super::qdrant::words, auth: PERMISSION_DENIED, retry_after: true };
+pub(super) static QDRANT: Grpc = Grpc {
+    service: Service::Qdrant,
+    words: qdrant::words,
+    own: qdrant::own_words,
+    auth: PERMISSION_DENIED,
+    retry_after: true,
+};
+
+pub(super) static MILVUS: Grpc = Grpc {
+    service: Service::Milvus,
+    words: |class| text_of(&store::MILVUS, class),
+    own: |class| store::MILVUS.own_words(class),
+    auth: UNAUTHENTICATED,
+    retry_after: false,
+};
+
+pub(super) static PINECONE: Grpc = Grpc {
+    service: Service::Pinecone,
+    words: |class| text_of(&store::PINECONE, class),
+    own: |class| store::PINECONE.own_words(class),
+    auth: UNAUTHENTICATED,
+    retry_after: false,
+};
+
+pub(super) static WEAVIATE: Grpc = Grpc {
+    service: Service::Weaviate,
+    words: |class| text_of(&store::WEAVIATE, class),
+    own: |class| store::WEAVIATE.own_words(class),
+    auth: UNAUTHENTICATED,
+    retry_after: false,
+};
+
+fn text_of(store: &Store, class: Class) -> &'static str {
+    store.text(class).unwrap_or_else(|| words(class))
+}
 
 impl Dialect for Grpc {
     fn name(&self) -> &'static str {
         "grpc"
     }
 
-    fn facts(&self, _: &Method, uri: &Uri, _: &HeaderMap, _: &[u8]) -> Facts {
-        Facts { operation: operation(uri.path()), ..Facts::default() }
+    fn moment(&self, failure: &Failure<'_>) -> Moment {
+        match failure.class {
+            Some(class) if STORE_CLASSES.contains(&class) && (self.own)(class).is_none() => {
+                Moment::Never
+            }
+            _ => Moment::Asking,
+        }
+    }
+
+    fn facts(&self, _: &Method, uri: &Uri, _: &HeaderMap, body: &[u8]) -> Facts {
+        service::facts(uri.path(), body)
+    }
+
+    fn listings(&self, operation: Operation, body: &[u8]) -> Vec<Listing> {
+        match self.service {
+            Service::Milvus => columns::listings(operation, body),
+            service => rows::listings(service, operation, body),
+        }
+        .unwrap_or_default()
+    }
+
+    fn arranged(&self, operation: Operation, body: &[u8], lists: &[Arrangement]) -> Option<Bytes> {
+        match self.service {
+            Service::Milvus => columns::arranged(operation, body, lists),
+            service => rows::arranged(service, operation, body, lists),
+        }
+        .map(Bytes::from)
+    }
+
+    fn written(&self, path: &str, body: &[u8]) -> Vec<String> {
+        service::written(path, body)
     }
 
     /// A message counts as one token: what a service writes into it, nobody knows here.
@@ -92,11 +167,13 @@ impl Dialect for Grpc {
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {
         let class = Class::of(failure);
-        let code = match (failure.class, failure.status) {
-            (None, Some(status)) => code_of(status),
+        let own = failure.class.and_then(self.own);
+        let code = match (failure.class, failure.status, own) {
+            (None, Some(status), _) | (_, _, Some((status, _))) => code_of(status),
             _ => self.code(class),
         };
-        let mut headers = head(code, failure.message.unwrap_or_else(|| (self.words)(class)));
+        let text = own.map_or_else(|| (self.words)(class), |(_, text)| text);
+        let mut headers = head(code, failure.message.unwrap_or(text));
         if let Some(time) = failure.retry_after {
             if self.retry_after {
                 headers.push(("retry-after".to_owned(), whole_seconds(time).to_string()));
@@ -119,9 +196,12 @@ impl Dialect for Grpc {
     }
 
     fn over_grpc(&self) -> &'static dyn Dialect {
-        match self.retry_after {
-            true => &QDRANT,
-            false => &ANY,
+        match self.service {
+            Service::Any => &ANY,
+            Service::Milvus => &MILVUS,
+            Service::Pinecone => &PINECONE,
+            Service::Qdrant => &QDRANT,
+            Service::Weaviate => &WEAVIATE,
         }
     }
 }
@@ -165,7 +245,7 @@ pub(super) fn code_of(status: StatusCode) -> u16 {
         404 => NOT_FOUND,
         408 | 504 => DEADLINE_EXCEEDED,
         409 => ABORTED,
-        429 => RESOURCE_EXHAUSTED,
+        429 | 507 => RESOURCE_EXHAUSTED,
         499 => CANCELLED,
         500 => INTERNAL,
         501 => UNIMPLEMENTED,
@@ -347,58 +427,6 @@ pub fn trailers_of(event: &Event) -> Option<HeaderMap> {
     Some(fields.collect())
 }
 
-/// What a method of a known service does; a base path may stand before it.
-pub fn operation(path: &str) -> Operation {
-    let mut parts = path.rsplit('/');
-    let (method, service) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    match service {
-        "qdrant.Points" => match method {
-            "Query"
-            | "QueryBatch"
-            | "QueryGroups"
-            | "Search"
-            | "SearchBatch"
-            | "SearchGroups"
-            | "Recommend"
-            | "RecommendBatch"
-            | "RecommendGroups"
-            | "Discover"
-            | "DiscoverBatch"
-            | "SearchMatrixPairs"
-            | "SearchMatrixOffsets" => Operation::Search,
-            "Get" | "Scroll" | "Count" | "Facet" => Operation::Read,
-            "Upsert" | "UpdateBatch" | "UpdateVectors" | "SetPayload" | "OverwritePayload" => {
-                Operation::Upsert
-            }
-            "Delete" | "DeleteVectors" | "DeletePayload" | "ClearPayload" => Operation::Delete,
-            _ => Operation::Other,
-        },
-        "milvus.proto.milvus.MilvusService" => match method {
-            "Search" | "HybridSearch" => Operation::Search,
-            "Query" => Operation::Read,
-            "Insert" | "Upsert" => Operation::Upsert,
-            "Delete" => Operation::Delete,
-            _ => Operation::Other,
-        },
-        "weaviate.v1.Weaviate" => match method {
-            "Search" => Operation::Search,
-            "Aggregate" | "TenantsGet" => Operation::Read,
-            "BatchObjects" | "BatchReferences" | "BatchStream" | "BatchSend" => Operation::Upsert,
-            "BatchDelete" => Operation::Delete,
-            _ => Operation::Other,
-        },
-        // Pinecone's package has no name of its own.
-        "VectorService" => match method {
-            "Query" => Operation::Search,
-            "Fetch" | "FetchByMetadata" | "List" | "DescribeIndexStats" => Operation::Read,
-            "Upsert" | "Update" => Operation::Upsert,
-            "Delete" => Operation::Delete,
-            _ => Operation::Other,
-        },
-        _ => Operation::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -408,27 +436,6 @@ mod tests {
 
     fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
         answer.headers.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
-    }
-
-    #[test]
-    fn methods_of_known_services_name_the_operation() {
-        for (path, want) in [
-            ("/qdrant.Points/Query", Operation::Search),
-            ("/base/qdrant.Points/Upsert", Operation::Upsert),
-            ("/qdrant.Points/Delete", Operation::Delete),
-            ("/qdrant.Points/Scroll", Operation::Read),
-            ("/qdrant.Collections/List", Operation::Other),
-            ("/milvus.proto.milvus.MilvusService/HybridSearch", Operation::Search),
-            ("/milvus.proto.milvus.MilvusService/Insert", Operation::Upsert),
-            ("/weaviate.v1.Weaviate/Search", Operation::Search),
-            ("/weaviate.v1.Weaviate/BatchDelete", Operation::Delete),
-            ("/weaviate.v1.Weaviate/TenantsGet", Operation::Read),
-            ("/VectorService/Query", Operation::Search),
-            ("/VectorService/Fetch", Operation::Read),
-            ("/", Operation::Other),
-        ] {
-            assert_eq!(operation(path), want, "{path}");
-        }
     }
 
     #[test]

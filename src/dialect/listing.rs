@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Outline, Slot};
+use super::{Outline, Slot, Spot};
 use crate::wire::json::{Edits, items};
 
 /// One list of an answer: a batch of searches has several.
@@ -16,6 +16,8 @@ pub struct Listing {
     pub rows: usize,
     /// The score or distance of each row, where the answer gives them.
     pub scores: Vec<Option<f64>>,
+    /// The id of each row, where the answer gives them: a text without its quotes.
+    pub ids: Vec<Option<String>>,
 }
 
 /// How a list is arranged anew.
@@ -27,69 +29,132 @@ pub struct Arrangement {
     pub scores: Option<Vec<f64>>,
 }
 
-/// The lists that the slots `Rows` and `Score` tell of.
+impl Arrangement {
+    /// The rows as they are.
+    pub fn same(rows: usize) -> Self {
+        Self { order: (0..rows).collect(), scores: None }
+    }
+
+    /// How many hits there are in all, after this, where there were so many.
+    pub fn total(&self, rows: usize, before: u64) -> u64 {
+        if self.order.is_empty() {
+            return 0;
+        }
+        before.saturating_sub(rows.saturating_sub(self.order.len()) as u64)
+    }
+}
+
+/// The lists that the slots `Rows`, `Score` and `HitId` tell of.
 pub fn listings(payload: &[u8], outline: &Outline) -> Vec<Listing> {
     let columns = columns(payload, outline);
+    let (all_scores, all_ids) = (of_rows(outline, Slot::Score), of_rows(outline, Slot::HitId));
     let listing = |(at, columns): (&Vec<usize>, &Vec<Column>)| {
         let rows = columns.iter().map(|column| column.rows.len()).max().unwrap_or(0);
         let mut scores = vec![None; rows];
-        for (row, spot) in scores_of(outline, at) {
-            let value = serde_json::from_slice(&payload[spot]).ok();
-            if let Some(score) = scores.get_mut(row) {
-                *score = value;
+        for (row, spot) in all_scores.get(&at[..]).into_iter().flatten() {
+            if let Some(score) = scores.get_mut(*row) {
+                *score = serde_json::from_slice(&payload[spot.clone()]).ok();
             }
         }
-        Listing { rows, scores }
+        let mut ids = vec![None; rows];
+        for (row, spot) in all_ids.get(&at[..]).into_iter().flatten() {
+            if let Some(id) = ids.get_mut(*row) {
+                *id = Some(id_of(&payload[spot.clone()]));
+            }
+        }
+        Listing { rows, scores, ids }
     };
     columns.iter().map(listing).collect()
 }
 
+/// An id as listings have it: the text of a string, a number as it is written.
+pub(super) fn id_of(json: &[u8]) -> String {
+    let text = serde_json::from_slice::<String>(json).ok();
+    text.unwrap_or_else(|| String::from_utf8_lossy(json).into_owned())
+}
+
 /// The payload with its lists arranged as given, one arrangement for each; None where nothing has a
-/// list.
+/// list. Totals and best scores of a list follow it.
 pub fn arranged(payload: &[u8], outline: &Outline, lists: &[Arrangement]) -> Option<Bytes> {
     let columns = columns(payload, outline);
     if columns.is_empty() {
         return None;
     }
     let mut edits = Edits::default();
+    let all_scores = of_rows(outline, Slot::Score);
+    let (totals, bests) = (of_lists(outline, Slot::Total), of_lists(outline, Slot::TopScore));
+    let none = Spotted::new();
     for ((at, columns), wanted) in columns.iter().zip(lists) {
-        let scores = scores_of(outline, at);
+        let scores = all_scores.get(&at[..]).unwrap_or(&none);
         for column in columns {
-            let rows = wanted.order.iter().filter_map(|row| {
-                let span = column.rows.get(*row)?.clone();
-                let new = wanted.scores.as_ref().and_then(|new| new.get(*row));
-                let inside = scores.iter().find(|(of, score)| {
-                    of == row && score.start >= span.start && score.end <= span.end
-                });
-                Some(match (new, inside) {
-                    (Some(new), Some((_, score))) => {
-                        let mut text = payload[span.start..score.start].to_vec();
-                        text.extend_from_slice(number(*new).as_bytes());
-                        text.extend_from_slice(&payload[score.end..span.end]);
-                        text
-                    }
-                    _ => payload[span].to_vec(),
-                })
-            });
-            let rows: Vec<Vec<u8>> = rows.collect();
-            let mut array = vec![b'['];
-            array.extend_from_slice(&rows.join(&b","[..]));
-            array.push(b']');
-            edits.replace(column.span.clone(), array);
+            edits.replace(column.span.clone(), column.arranged(payload, wanted, scores));
+        }
+        let rows = columns.iter().map(|column| column.rows.len()).max().unwrap_or(0);
+        if let Some(spot) = totals.get(&at[..])
+            && let Ok(before) = serde_json::from_slice::<u64>(spot.of(payload))
+        {
+            edits.replace(spot.span.clone(), wanted.total(rows, before).to_string());
+        }
+        if let Some(spot) = bests.get(&at[..])
+            && let Some(best) = best(payload, wanted, scores)
+        {
+            edits.replace(spot.span.clone(), best);
         }
     }
     Some(edits.apply(payload))
 }
 
+/// The best of the scores as they will be; None where it stays.
+fn best(payload: &[u8], wanted: &Arrangement, scores: &Spotted) -> Option<String> {
+    if wanted.order.is_empty() {
+        return Some("null".to_owned());
+    }
+    let old = |row: &usize| serde_json::from_slice::<f64>(&payload[scores.get(row)?.clone()]).ok();
+    let new = |row: &usize| match &wanted.scores {
+        Some(new) => new.get(*row).copied(),
+        None => old(row),
+    };
+    wanted.order.iter().filter_map(new).max_by(f64::total_cmp).map(number)
+}
+
 /// A number as JSON has it.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     serde_json::Number::from_f64(value)
         .map_or_else(|| "null".to_owned(), |number| number.to_string())
 }
 
+/// Where something of each row stands, by the row's number: the first where there are several.
+type Spotted = BTreeMap<usize, Range<usize>>;
+
 struct Column {
     span: Range<usize>,
     rows: Vec<Range<usize>>,
+}
+
+impl Column {
+    /// The array with its rows arranged.
+    fn arranged(&self, payload: &[u8], wanted: &Arrangement, scores: &Spotted) -> Vec<u8> {
+        let rows = wanted.order.iter().filter_map(|row| {
+            let span = self.rows.get(*row)?.clone();
+            let new = wanted.scores.as_ref().and_then(|new| new.get(*row));
+            let inside =
+                scores.get(row).filter(|score| score.start >= span.start && score.end <= span.end);
+            Some(match (new, inside) {
+                (Some(new), Some(score)) => {
+                    let mut text = payload[span.start..score.start].to_vec();
+                    text.extend_from_slice(number(*new).as_bytes());
+                    text.extend_from_slice(&payload[score.end..span.end]);
+                    text
+                }
+                _ => payload[span].to_vec(),
+            })
+        });
+        let rows: Vec<Vec<u8>> = rows.collect();
+        let mut array = vec![b'['];
+        array.extend_from_slice(&rows.join(&b","[..]));
+        array.push(b']');
+        array
+    }
 }
 
 /// The columns of each list, by where the list stands.
@@ -104,11 +169,21 @@ fn columns(payload: &[u8], outline: &Outline) -> BTreeMap<Vec<usize>, Vec<Column
     found
 }
 
-/// The scores of the list that stands at `at`, each with its row.
-fn scores_of(outline: &Outline, at: &[usize]) -> Vec<(usize, Range<usize>)> {
-    let of_list = |spot: &&super::Spot| spot.at.len() == at.len() + 1 && spot.at.starts_with(at);
-    let scores = outline.each(Slot::Score).filter(of_list);
-    scores.map(|spot| (spot.at[at.len()], spot.span.clone())).collect()
+/// What has this slot in the rows of each list, by where the list stands.
+fn of_rows(outline: &Outline, slot: Slot) -> BTreeMap<&[usize], Spotted> {
+    let mut found: BTreeMap<&[usize], Spotted> = BTreeMap::new();
+    for spot in outline.each(slot) {
+        if let Some((row, at)) = spot.at.split_last() {
+            let rows = found.entry(at).or_default();
+            rows.entry(*row).or_insert_with(|| spot.span.clone());
+        }
+    }
+    found
+}
+
+/// What has this slot beside each list, by where the list stands.
+fn of_lists(outline: &Outline, slot: Slot) -> BTreeMap<&[usize], &Spot> {
+    outline.each(slot).map(|spot| (&spot.at[..], spot)).collect()
 }
 
 #[cfg(test)]
@@ -122,16 +197,28 @@ mod tests {
 
     #[test]
     fn rows_of_objects_are_arranged() {
-        let paths = Paths::new(&[("hits", Slot::Rows), ("hits[*].score", Slot::Score)]);
-        let payload = br#"{"hits": [{"id":1,"score":0.9}, {"id":2,"score":0.5}],"t":1}"#;
+        let paths = Paths::new(&[
+            ("hits", Slot::Rows),
+            ("hits[*].score", Slot::Score),
+            ("hits[*].id", Slot::HitId),
+            ("t", Slot::Total),
+            ("best", Slot::TopScore),
+        ]);
+        let payload =
+            br#"{"hits": [{"id":1,"score":0.9}, {"id":"b","score":0.5}],"t":7,"best":0.9}"#;
         let outline = Outline::of(&paths, payload);
-        let lists = listings(payload, &outline);
-        assert_eq!(lists, [Listing { rows: 2, scores: vec![Some(0.9), Some(0.5)] }]);
+        let ids = vec![Some("1".to_owned()), Some("b".to_owned())];
+        let scores = vec![Some(0.9), Some(0.5)];
+        assert_eq!(listings(payload, &outline), [Listing { rows: 2, scores, ids }]);
         let told = |wanted| arranged(payload, &outline, &[wanted]).unwrap();
-        assert_eq!(told(arrange(&[], None)), r#"{"hits": [],"t":1}"#);
+        assert_eq!(told(arrange(&[], None)), r#"{"hits": [],"t":0,"best":null}"#);
         assert_eq!(
             told(arrange(&[1, 0, 1], Some(&[0.25, 2.0]))),
-            r#"{"hits": [{"id":2,"score":2.0},{"id":1,"score":0.25},{"id":2,"score":2.0}],"t":1}"#
+            r#"{"hits": [{"id":"b","score":2.0},{"id":1,"score":0.25},{"id":"b","score":2.0}],"t":7,"best":2.0}"#
+        );
+        assert_eq!(
+            told(arrange(&[1], None)),
+            r#"{"hits": [{"id":"b","score":0.5}],"t":6,"best":0.5}"#
         );
     }
 

@@ -118,6 +118,29 @@ pub trait Dialect: Debug + Send + Sync {
         listing::arranged(body, &self.outline(operation, body), lists)
     }
 
+    /// The ids of what a write stores, as `Listing::ids` has them; empty where they cannot be told.
+    /// `body` is the request's as far as it was read.
+    fn written(&self, _path: &str, _body: &[u8]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The same answer, saying that so many of the shards that were asked have failed. None where
+    /// this store never says such a thing.
+    fn partial(&self, _operation: Operation, _body: &[u8], _shards: Shards) -> Option<Bytes> {
+        None
+    }
+
+    /// What an event is of an answer whose hits come one by one; None where they come in a body, and
+    /// for what is said beside them.
+    fn row(&self, _event: &Event) -> Option<Row> {
+        None
+    }
+
+    /// The event that ends the rows, saying that there were so many.
+    fn counted(&self, event: &Event, _rows: u64) -> Event {
+        event.clone()
+    }
+
     /// The word by which this provider says why an answer ended. None where it has none.
     fn reason(&self, _operation: Operation, _reason: Reason) -> Option<&'static str> {
         None
@@ -232,6 +255,21 @@ pub fn speaks_http(dialect: &dyn Dialect) -> bool {
     dialect.schemes().iter().any(|scheme| scheme.name == "http")
 }
 
+/// A part of an answer whose hits come one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Row {
+    /// There are no more; it may say how many there were.
+    End,
+    Hit,
+}
+
+/// How many of the shards that a search asked have failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shards {
+    pub failed: u32,
+    pub total: u32,
+}
+
 /// When a dependency can say a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
@@ -279,6 +317,8 @@ pub struct Failure<'a> {
     pub connecting: bool,
     /// The body of the request that fails, as far as it was read.
     pub request: &'a [u8],
+    /// What was asked for, where that is known.
+    pub operation: Operation,
     /// 64 seeded bits for ids (`x-request-id`).
     pub id: u64,
 }
@@ -338,7 +378,7 @@ pub const FAILURE_CLASSES: &[&str] = &[
     "unavailable",
 ];
 
-/// Classes of failure that stores over raw connections (PostgreSQL, Redis) have besides.
+/// Classes of failure that stores have besides; each store has words for some of them.
 pub const STORE_CLASSES: &[&str] = &[
     "busy",
     "deadlock",
@@ -346,9 +386,11 @@ pub const STORE_CLASSES: &[&str] = &[
     "loading",
     "lock_timeout",
     "moved",
+    "not_loaded",
     "oom",
     "readonly",
     "serialization",
+    "shard_unavailable",
     "shutdown",
     "too_many_connections",
 ];
@@ -363,7 +405,9 @@ pub const KINDS: &[&str] = &[
     "auto",
     "azure-openai",
     "bedrock",
+    "chroma",
     "cohere",
+    "elasticsearch",
     "gemini",
     "grpc",
     "http",
@@ -374,6 +418,7 @@ pub const KINDS: &[&str] = &[
     "ollama",
     "openai",
     "openrouter",
+    "opensearch",
     "pinecone",
     "postgres",
     "qdrant",
@@ -412,6 +457,9 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
         "tcp" => Some(&tcp::Tcp),
         "grpc" => Some(&grpc::ANY),
         "http" => Some(&plain::Plain),
+        "chroma" => Some(&store::CHROMA),
+        "elasticsearch" => Some(&store::ELASTICSEARCH),
+        "opensearch" => Some(&store::OPENSEARCH),
         "milvus" => Some(&store::MILVUS),
         "pinecone" => Some(&store::PINECONE),
         "weaviate" => Some(&store::WEAVIATE),

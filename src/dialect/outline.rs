@@ -43,10 +43,14 @@ pub enum Slot {
     ShardsFailed,
     /// How many shards answered.
     ShardsSuccessful,
+    /// How many shards were asked.
+    ShardsTotal,
     /// Whether the search gave up on time.
     TimedOut,
     /// Text of the answer.
     Text,
+    /// The score of the best hit, said of a list as a whole.
+    TopScore,
     /// How many hits there are in all.
     Total,
     TotalTokens,

@@ -8,7 +8,7 @@ mod words;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 
-use super::{Answer, Dialect, Failure, Moment, Quota, Reading, Scheme, Session};
+use super::{Answer, Dialect, Failure, Moment, Quota, Reading, Row, Scheme, Session};
 use crate::exchange::{Event, Facts, Operation};
 use crate::wire::postgres as wire;
 
@@ -68,6 +68,22 @@ impl Dialect for Postgres {
 
     fn quota_headers(&self, _: &Quota) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+
+    fn row(&self, event: &Event) -> Option<Row> {
+        match event.name.as_deref() {
+            Some("D") => Some(Row::Hit),
+            // CommandComplete, EmptyQueryResponse, PortalSuspended; an error.
+            Some("C" | "E" | "I" | "s") => Some(Row::End),
+            _ => None,
+        }
+    }
+
+    fn counted(&self, event: &Event, rows: u64) -> Event {
+        match event.name.as_deref() {
+            Some("C") => session::event(b'C', session::counted(event, rows)),
+            _ => event.clone(),
+        }
     }
 
     fn shorten(&self, _: Operation, _: &[u8], _: f64, _: &str) -> Option<Bytes> {

@@ -1,12 +1,14 @@
 //! Qdrant over REST (over gRPC: `grpc.rs`): points are searched, read, written and deleted below a collection.
 
+mod places;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::class::{Class, html_page, whole_seconds};
-use super::{Answer, Dialect, Failure, Quota, Reading, grpc};
+use super::class::{Class, html_page, short, whole_seconds};
+use super::{Answer, Dialect, Failure, Moment, Outline, Quota, Reading, STORE_CLASSES, grpc};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: qdrant`.
@@ -18,8 +20,30 @@ impl Dialect for Qdrant {
         "qdrant"
     }
 
-    fn facts(&self, method: &Method, uri: &Uri, _: &HeaderMap, _: &[u8]) -> Facts {
-        Facts { operation: operation(method, uri.path()), ..Facts::default() }
+    fn moment(&self, failure: &Failure<'_>) -> Moment {
+        match failure.class {
+            Some(class) if STORE_CLASSES.contains(&class) && own_words(class).is_none() => {
+                Moment::Never
+            }
+            _ => Moment::Asking,
+        }
+    }
+
+    fn facts(&self, method: &Method, uri: &Uri, _: &HeaderMap, body: &[u8]) -> Facts {
+        Facts {
+            operation: operation(method, uri.path()),
+            collection: collection(uri.path()),
+            top_k: serde_json::from_slice::<Limit>(body).ok().and_then(|asked| asked.limit),
+            ..Facts::default()
+        }
+    }
+
+    fn outline(&self, operation: Operation, payload: &[u8]) -> Outline {
+        places::outline(operation, payload)
+    }
+
+    fn written(&self, _: &str, body: &[u8]) -> Vec<String> {
+        places::written(body)
     }
 
     fn read_event(&self, _: Operation, _: &Event) -> Reading {
@@ -34,14 +58,17 @@ impl Dialect for Qdrant {
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {
         let class = Class::of(failure);
-        let status = failure.status.unwrap_or_else(|| status(class));
+        let own = failure.class.and_then(own_words);
+        let usual = own.map_or_else(|| status(class), |(status, _)| status);
+        let status = failure.status.unwrap_or(usual);
         let mut headers = Vec::with_capacity(2);
         let body = if class == Class::Html {
             headers.push(("content-type".into(), "text/html".into()));
             html_page(status, "nginx")
         } else {
             headers.push(("content-type".into(), "application/json".into()));
-            let text = failure.message.unwrap_or_else(|| words(class));
+            let text =
+                failure.message.or(own.map(|(_, text)| text)).unwrap_or_else(|| words(class));
             let seconds = (50 + failure.id % 950) as f64 / 1e6;
             json!({ "status": { "error": text }, "time": seconds }).to_string()
         };
@@ -66,6 +93,19 @@ impl Dialect for Qdrant {
     fn over_grpc(&self) -> &'static dyn Dialect {
         &grpc::QDRANT
     }
+}
+
+/// The number of hits that a search asks for.
+#[derive(Deserialize)]
+struct Limit {
+    limit: Option<u32>,
+}
+
+/// The collection that a path is about.
+fn collection(path: &str) -> Option<String> {
+    let (_, below) = path.rsplit_once("/collections/")?;
+    let name = below.split('/').next().filter(|name| !name.is_empty())?;
+    Some(short(name).to_owned())
 }
 
 /// What a path below `/collections/{name}/points` asks for; a base path may stand before it.
@@ -136,6 +176,36 @@ impl<'de: 'a, 'a> Deserialize<'de> for State<'a> {
 
         json.deserialize_any(Either)
     }
+}
+
+/// The status and the words of the classes that stores alone have.
+pub(super) fn own_words(class: &str) -> Option<(StatusCode, &'static str)> {
+    Some(match class {
+        "disk_full" => (StatusCode::INSUFFICIENT_STORAGE, words(Class::Quota)),
+        "loading" | "not_loaded" => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Service internal error: Qdrant was killed during initialization. Most likely it's \
+             Out-of-Memory. Please check memory consumption, increase memory limit or remove some \
+             collections and restart",
+        ),
+        "lock_timeout" => {
+            (StatusCode::REQUEST_TIMEOUT, "Timeout: Operation 'Update' timed out after 60 seconds")
+        }
+        "readonly" => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Service internal error: IO Error: Read-only file system (os error 30)",
+        ),
+        "shard_unavailable" => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Service internal error: The replica set for shard 1 on peer 3 does not have enough \
+             active replicas",
+        ),
+        "shutdown" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Shard temporarily unavailable: Qdrant is shutting down",
+        ),
+        _ => return None,
+    })
 }
 
 /// The status that Qdrant gives for a class.

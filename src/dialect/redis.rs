@@ -1,12 +1,16 @@
 //! Redis: commands are exchanges, told apart by their first word; errors are the server's own lines.
 
+mod hits;
 mod session;
 mod words;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 
-use super::{Answer, Dialect, Failure, Moment, Quota, Reading, Scheme, Session};
+use self::hits::Hits;
+use super::{
+    Answer, Arrangement, Dialect, Failure, Listing, Moment, Quota, Reading, Scheme, Session,
+};
 use crate::exchange::{Event, Facts, Operation};
 use crate::wire::resp;
 
@@ -55,6 +59,18 @@ impl Dialect for Redis {
         Reading { tokens: u32::try_from(tokens).unwrap_or(u32::MAX), error, ..Reading::default() }
     }
 
+    fn listings(&self, operation: Operation, body: &[u8]) -> Vec<Listing> {
+        match operation {
+            Operation::Search => hits::listing(body).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn arranged(&self, operation: Operation, body: &[u8], lists: &[Arrangement]) -> Option<Bytes> {
+        let wanted = lists.first().filter(|_| operation == Operation::Search)?;
+        hits::arranged(body, wanted)
+    }
+
     fn failure(&self, failure: &Failure<'_>) -> Answer {
         words::failure(failure)
     }
@@ -71,29 +87,6 @@ impl Dialect for Redis {
 
     fn inband_error(&self, _: &str) -> Option<Event> {
         None
-    }
-}
-
-/// The results in an array: `total, id, fields, id, fields …` of a search, else its elements.
-struct Hits<'a> {
-    parts: Vec<&'a [u8]>,
-    /// Parts that stand before the first.
-    before: usize,
-    /// Parts of each.
-    each: usize,
-}
-
-impl<'a> Hits<'a> {
-    fn of(operation: Operation, body: &'a [u8]) -> Option<Self> {
-        let parts = resp::parts(body)?;
-        let is = |at: usize, kind: u8| parts.get(at).is_some_and(|part: &&[u8]| part[0] == kind);
-        let before = usize::from(operation == Operation::Search && is(0, b':'));
-        let pairs = before == 1 && is(1, b'$') && is(2, b'*');
-        Some(Self { parts, before, each: if pairs { 2 } else { 1 } })
-    }
-
-    fn count(&self) -> usize {
-        (self.parts.len() - self.before) / self.each
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Asked {
     /// The word for `where: { path: … }`, such as `/select`.
     pub path: String,
     pub operation: Operation,
+    /// The index that is searched, where the request names one.
+    pub collection: Option<String>,
     /// A hash of all that was asked.
     pub hash: u64,
     pub len: usize,

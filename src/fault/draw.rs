@@ -6,13 +6,31 @@ use crate::dice::Dice;
 #[derive(Clone, Debug)]
 pub struct Draw {
     dice: Dice,
+    /// The stream of what sticks as the fault does (`sticky: user`).
+    choice: Dice,
     drawn: Vec<(&'static str, f64)>,
 }
 
 impl Draw {
     /// Draws from this stream.
     pub fn new(dice: Dice) -> Self {
-        Self { dice, drawn: Vec::new() }
+        Self { choice: dice.fork("choice"), dice, drawn: Vec::new() }
+    }
+
+    /// Draws from this stream; whether an exchange is chosen, from the other.
+    pub fn sticking(dice: Dice, choice: Dice) -> Self {
+        Self { choice, ..Self::new(dice) }
+    }
+
+    /// Whether an effect's own percent (a share, 0 to 1) chooses this exchange. Where the fault is
+    /// sticky, so is this.
+    pub fn chooses(&mut self, share: f64) -> bool {
+        if share >= 1.0 {
+            return true;
+        }
+        let value = self.choice.fork("percent").unit();
+        self.note("own_percent", value * 100.0);
+        value < share
     }
 
     /// A stream for draws that need no journal line each (per-token jitter).

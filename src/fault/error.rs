@@ -32,10 +32,10 @@ pub struct Error {
     pub status: Option<u16>,
     /// The class of failure, put into the provider's own words: auth, bad_request, context_length,
     /// html (a gateway's page), not_found, overloaded, quota, rate_limit, server_error, slow_down,
-    /// timeout or unavailable; on postgres and redis also busy, deadlock, disk_full, loading,
-    /// lock_timeout, moved, oom, readonly, serialization, shutdown and too_many_connections; on mcp
-    /// also session_lost (404, the client must begin anew) and tool_error (a result that says
-    /// `isError`). Default: what fits `status`.
+    /// timeout or unavailable; on stores also, as far as each has words for it, busy, deadlock,
+    /// disk_full, loading, lock_timeout, moved, not_loaded, oom, readonly, serialization,
+    /// shard_unavailable, shutdown and too_many_connections; on mcp also session_lost (404, the client
+    /// must begin anew) and tool_error (a result that says `isError`). Default: what fits `status`.
     #[serde(rename = "as")]
     pub class: Option<String>,
     /// The SQLSTATE of a PostgreSQL error, five characters such as 57P03; its message is the server's own
@@ -239,6 +239,7 @@ impl Before {
             message: self.message.as_deref(),
             quota: None,
             connecting,
+            operation: of.map_or(Operation::Other, |exchange| exchange.facts.operation),
             id,
         }
     }

@@ -453,6 +453,8 @@ catalogue! {
     outage::Outage,
     rate_limit::RateLimit,
     saturation::Saturation,
+    retrieval::Retrieval,
+    embedding::Embedding,
     slow_stream::SlowStream,
     stall::Stall,
     drop::DropEvents,

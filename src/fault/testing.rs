@@ -286,15 +286,26 @@ pub(super) fn play_at(
     exchange: &Exchange,
     upstream: &Upstream,
 ) -> Played {
+    play_as(&Toy, at, faults, exchange, upstream).unwrap()
+}
+
+/// The same for a dependency of this dialect; an error where a fault cannot be armed.
+pub(super) fn play_as(
+    dialect: &'static dyn Dialect,
+    at: Duration,
+    faults: &[&dyn Fault],
+    exchange: &Exchange,
+    upstream: &Upstream,
+) -> Result<Played, Impossible> {
     let mut chain = Chain::default();
     for (index, fault) in faults.iter().enumerate() {
-        chain.push(index, arm(*fault, at, exchange).unwrap().0);
+        chain.push(index, arm_with(*fault, at, exchange, dialect)?.0);
     }
     let mut pump = Pump { now: at, played: Played { grain: chain.grain(), ..Played::default() } };
     pump.run(&mut chain, upstream);
     pump.played.end = pump.now;
     pump.played.fired = chain.fired().cloned().collect();
-    pump.played
+    Ok(pump.played)
 }
 
 struct Pump {

@@ -10,6 +10,7 @@ pub mod http1;
 pub mod json;
 pub mod ndjson;
 pub mod postgres;
+pub mod protobuf;
 pub mod resp;
 pub mod sse;
 pub mod strict;

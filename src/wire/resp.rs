@@ -197,12 +197,21 @@ pub fn words(command: &[u8], most: usize) -> Vec<&[u8]> {
 
 /// The values of an array's text, each with its own bytes; None when this is no whole array.
 pub fn parts(array: &[u8]) -> Option<Vec<&[u8]>> {
-    if array.first() != Some(&b'*') {
+    values(array, b'*', 1)
+}
+
+/// The keys and values of a map's text, in turn; None when this is no whole map.
+pub fn members(map: &[u8]) -> Option<Vec<&[u8]>> {
+    values(map, b'%', 2)
+}
+
+fn values(text: &[u8], kind: u8, each: u64) -> Option<Vec<&[u8]>> {
+    if text.first() != Some(&kind) {
         return None;
     }
-    let end = memchr::memchr(b'\n', array)? + 1;
-    let count = length(array.get(1..end.checked_sub(2)?)?).ok().flatten()?;
-    let mut rest = &array[end..];
+    let end = memchr::memchr(b'\n', text)? + 1;
+    let count = length(text.get(1..end.checked_sub(2)?)?).ok().flatten()?.checked_mul(each)?;
+    let mut rest = &text[end..];
     let mut found = Vec::new();
     for _ in 0..count {
         let mut framer = Framer::new(Side::Server);
@@ -218,6 +227,23 @@ pub fn array(parts: &[&[u8]]) -> Bytes {
     let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
     parts.iter().for_each(|part| bytes.extend_from_slice(part));
     bytes.into()
+}
+
+/// A map of these keys and values.
+pub fn map(members: &[&[u8]]) -> Bytes {
+    let mut bytes = format!("%{}\r\n", members.len() / 2).into_bytes();
+    members.iter().for_each(|part| bytes.extend_from_slice(part));
+    bytes.into()
+}
+
+/// The text of a string.
+pub fn string(value: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr(b'\n', value)?;
+    match value.first()? {
+        b'+' => value.get(1..end.checked_sub(1)?),
+        b'$' => value.get(end + 1..)?.strip_suffix(b"\r\n"),
+        _ => None,
+    }
 }
 
 /// An error: its first word says which.
@@ -327,6 +353,8 @@ mod tests {
             let _ = ends(Side::App, &bytes, 7);
             let _ = words(&bytes, 9);
             let _ = parts(&bytes);
+            let _ = members(&bytes);
+            let _ = string(&bytes);
         }
     }
 }

@@ -42,6 +42,8 @@ const TABLES: &[(&str, &[&str])] = &[
             "options outage",
             "options rate_limit",
             "options saturation",
+            "options retrieval",
+            "options embedding",
             "options slow_stream",
             "options stall",
             "options drop",

@@ -130,8 +130,16 @@ const CASES: &[Case] = &[
         &["unknown effect `trunctate` in fault `cut`", "did you mean `truncate`?", "effects: "],
     ),
     Case(
-        "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    »retrieval: { result: empty }\n",
-        &["`retrieval`", "not built yet", "effects: "],
+        "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    »degrade: { how: badly }\n",
+        &["`degrade`", "not built yet", "effects: "],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    retrieval: { shards_failed: »5 of 5 }\n",
+        &["`shards_failed`: `5 of 5`", "write for example 2 of 5"],
+    ),
+    Case(
+        "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    embedding: { vectors: zeros, cosine: »0.5 }\n",
+        &["`cosine` goes with `vectors: noise` alone"],
     ),
     Case(
         "version: 1\n$DEPS\nfaults:\n  slow: { target: llm, latency: { add: »300 } }\n",

@@ -216,6 +216,7 @@ impl Following {
         let asked = Asked {
             path: format!("/{}", self.asked.verb),
             operation: self.asked.operation,
+            collection: None,
             hash: self.asked.hash.rotate_left(17) ^ hash,
             len: end,
         };
@@ -426,7 +427,7 @@ impl Session for Following {
 }
 
 /// A CommandComplete (`SELECT 10`) that names so many rows.
-fn counted(event: &Event, rows: u64) -> Bytes {
+pub(super) fn counted(event: &Event, rows: u64) -> Bytes {
     let text = String::from_utf8_lossy(&event.data);
     match text.trim_end_matches('\0').rsplit_once(' ') {
         Some((tag, count)) if count.bytes().all(|byte| byte.is_ascii_digit()) => {

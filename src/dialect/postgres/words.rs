@@ -84,7 +84,7 @@ fn code_of<'a>(failure: &Failure<'a>) -> Option<&'a str> {
         return Some(connecting("57P03", "57P01"));
     }
     Some(match failure.class {
-        Some("busy" | "moved" | "html") => return None,
+        Some("busy" | "moved" | "html" | "not_loaded" | "shard_unavailable") => return None,
         _ => match Class::of(failure) {
             Class::Auth => "28P01",
             Class::BadRequest => "42601",

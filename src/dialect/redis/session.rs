@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::words;
 use crate::dialect::Answer;
+use crate::dialect::class::short;
 use crate::dialect::session::{Asked, Down, Refusal, Reply, Session, Up};
 use crate::dice::hash_bytes;
 use crate::exchange::{Event, Framing, Operation};
@@ -79,6 +80,7 @@ impl Following {
         let asked = Asked {
             path: format!("/{word}"),
             operation: operation(&word),
+            collection: index_of(&word, command),
             hash: hash_bytes(command),
             len: step.taken,
         };
@@ -139,6 +141,13 @@ fn breaks_count(command: &[u8]) -> Option<bool> {
     }
     let modes = ["monitor", "psubscribe", "psync", "ssubscribe", "subscribe", "sync"];
     Some(modes.iter().any(|mode| is(first, mode)))
+}
+
+/// The index (or the set of vectors) that a search is in: its second word.
+fn index_of(word: &str, command: &[u8]) -> Option<String> {
+    let search = operation(word) == Operation::Search;
+    let words = if search { resp::words(command, 2) } else { Vec::new() };
+    words.get(1).map(|index| short(&String::from_utf8_lossy(index)).to_owned())
 }
 
 fn operation(word: &str) -> Operation {

@@ -21,9 +21,10 @@ fn line(failure: &Failure<'_>) -> Option<String> {
     let own = match failure.class {
         Some("busy") => Some(BUSY),
         Some("disk_full") => Some(MISCONF),
-        Some("loading") => Some(LOADING),
+        Some("loading" | "not_loaded") => Some(LOADING),
         Some("oom") => Some(OOM),
         Some("readonly") => Some("READONLY You can't write against a read only replica."),
+        Some("shard_unavailable") => Some("CLUSTERDOWN Hash slot not served"),
         Some("too_many_connections") => Some(MAX_CLIENTS),
         Some("moved") => {
             // A slot of the 16384 there are, at the port that follows the usual one.

@@ -282,7 +282,11 @@ impl Talk {
 
     fn exchange(&self, asked: &Asked) -> Exchange {
         let Raw { engine, name, .. } = &**self.dependency();
-        let facts = Facts { operation: asked.operation, ..Facts::default() };
+        let facts = Facts {
+            operation: asked.operation,
+            collection: asked.collection.clone(),
+            ..Facts::default()
+        };
         engine.asked(name, &asked.path, facts, asked.hash)
     }
 
