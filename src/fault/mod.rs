@@ -5,6 +5,8 @@
 //! three lifetimes: [`Spec`] (the YAML value), [`Fault`] (the loaded fault, shared by exchanges),
 //! [`Effect`] (at work on one exchange).
 
+mod answer;
+mod breach;
 mod chain;
 mod choice;
 mod close;
@@ -14,6 +16,8 @@ mod lengths;
 mod limiter;
 mod machine;
 mod place;
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod testing;
 
@@ -442,6 +446,9 @@ catalogue! {
     outage::Outage,
     rate_limit::RateLimit,
     saturation::Saturation,
+    degrade::Degrade,
+    structured::Structured,
+    tool_calls::ToolCalls,
     slow_stream::SlowStream,
     stall::Stall,
     drop::DropEvents,

@@ -286,9 +286,20 @@ pub(super) fn play_at(
     exchange: &Exchange,
     upstream: &Upstream,
 ) -> Played {
+    play_in(&Toy, at, faults, exchange, upstream)
+}
+
+/// Plays one exchange with a dependency of this dialect.
+pub(super) fn play_in(
+    dialect: &'static dyn Dialect,
+    at: Duration,
+    faults: &[&dyn Fault],
+    exchange: &Exchange,
+    upstream: &Upstream,
+) -> Played {
     let mut chain = Chain::default();
     for (index, fault) in faults.iter().enumerate() {
-        chain.push(index, arm(*fault, at, exchange).unwrap().0);
+        chain.push(index, arm_with(*fault, at, exchange, dialect).unwrap().0);
     }
     let mut pump = Pump { now: at, played: Played { grain: chain.grain(), ..Played::default() } };
     pump.run(&mut chain, upstream);
