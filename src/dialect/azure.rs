@@ -49,6 +49,10 @@ impl Dialect for AzureOpenAi {
         OpenAi.declines(operation)
     }
 
+    fn retells(&self, operation: Operation, payload: &[u8]) -> bool {
+        OpenAi.retells(operation, payload)
+    }
+
     fn call_events(
         &self,
         operation: Operation,

@@ -156,6 +156,12 @@ pub trait Dialect: Debug + Send + Sync {
         None
     }
 
+    /// Whether this payload of a stream tells texts and arguments again that were told in parts before:
+    /// the responses API's `response.output_text.done`.
+    fn retells(&self, _operation: Operation, _payload: &[u8]) -> bool {
+        false
+    }
+
     /// Whether this payload ends the block of the answer whose number it gives, so that no text or
     /// arguments may follow in it: Anthropic's `content_block_stop`. What names a reason for the
     /// answer's end needs not be told here.
@@ -291,9 +297,9 @@ pub struct Called<'a> {
 /// How a provider says that its model will not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Declines {
-    /// The member in which the words stand, where the text would stand otherwise. None: they are
-    /// the text.
-    pub member: Option<&'static str>,
+    /// The member in which the text stands otherwise, and the one that has the words in its place.
+    /// None, and of texts in other members: they are the text.
+    pub member: Option<(&'static str, &'static str)>,
     /// The word by which the answer ends. None: the usual one.
     pub finish: Option<&'static str>,
     /// It is said without words.

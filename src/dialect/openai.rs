@@ -64,7 +64,11 @@ impl Dialect for OpenAi {
     }
 
     fn declines(&self, _: Operation) -> Declines {
-        Declines { member: Some("refusal"), finish: None, silent: false }
+        Declines { member: Some(("content", "refusal")), finish: None, silent: false }
+    }
+
+    fn retells(&self, _: Operation, payload: &[u8]) -> bool {
+        responses::retells(payload)
     }
 
     fn call_events(&self, _: Operation, like: &Event, call: &Called<'_>) -> Option<Vec<Event>> {

@@ -14,6 +14,9 @@ use crate::wire::json::Edits;
 const LANES: usize = 256;
 /// Events that may follow the upstream's last text; what is more is put several pieces to an event.
 const MORE: usize = 1024;
+/// Text of a lane that is kept where the answer tells it again; of longer ones what is told again
+/// stays as it came.
+const TOLD: usize = 256 * 1024;
 /// The longest pause between two pieces that we add.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 
@@ -208,6 +211,8 @@ pub(super) struct Lane<R> {
     /// The event that further ones are shaped like, and whether it names no role.
     like: Option<(Event, bool)>,
     pieces: u32,
+    /// What the app has got of it.
+    told: String,
     first: Duration,
     last: Duration,
 }
@@ -296,6 +301,9 @@ impl<R: Rewrite> Lanes<R> {
         put: &Put,
         dress: &dyn Fn(&mut Opened),
     ) -> Passed {
+        if opened.reader.dialect.retells(opened.reader.operation, &opened.payload) {
+            return self.tell_again(opened, put, dress);
+        }
         let mut said = Vec::new();
         let mut first = false;
         for spot in opened.outline.clone().each(self.slot) {
@@ -317,6 +325,11 @@ impl<R: Rewrite> Lanes<R> {
             let new = lane.rewrite.piece(&old);
             said.push(Said { key, spot: spot.clone(), old, new });
         }
+        for said in &said {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.key == said.key) {
+                lane.tell(&said.new);
+            }
+        }
         let before = self.close(opened, event, &mut said, put, dress);
         for said in said.iter().filter(|said| said.new != said.old) {
             put(opened, &said.spot, &said.new);
@@ -324,6 +337,30 @@ impl<R: Rewrite> Lanes<R> {
         }
         let silent = !said.is_empty() && said.iter().all(|said| said.new.is_empty());
         Passed { before, gone: silent && !opened.carries_more(self.slot, first) }
+    }
+
+    /// An event that tells whole texts again: as the app has got them.
+    fn tell_again(
+        &mut self,
+        opened: &mut Opened,
+        put: &Put,
+        dress: &dyn Fn(&mut Opened),
+    ) -> Passed {
+        let outline = opened.outline.clone();
+        let lanes: Vec<Vec<u64>> = outline.each(self.slot).map(|spot| opened.lane(spot)).collect();
+        let before = self.close_those(opened, &mut [], put, dress, &|key| {
+            lanes.iter().any(|lane| lane.starts_with(key))
+        });
+        for (spot, key) in outline.each(self.slot).zip(&lanes) {
+            let lane = self.lanes.iter().find(|lane| key.starts_with(&lane.key));
+            let Some(lane) = lane.filter(|lane| lane.told.len() < TOLD) else { continue };
+            let told = self.text_of(opened, spot);
+            if told.is_some_and(|told| told != lane.told) {
+                put(opened, spot, &lane.told);
+                self.changed = true;
+            }
+        }
+        Passed { before, gone: false }
     }
 
     fn enter(
@@ -354,16 +391,26 @@ impl<R: Rewrite> Lanes<R> {
         dress: &dyn Fn(&mut Opened),
     ) -> Vec<(Duration, Event)> {
         let closing = opened.closing(event);
+        let slot = self.slot;
+        self.close_those(opened, said, put, dress, &|key| closing.closes(key, slot))
+    }
+
+    fn close_those(
+        &mut self,
+        opened: &Opened,
+        said: &mut [Said],
+        put: &Put,
+        dress: &dyn Fn(&mut Opened),
+        closes: &dyn Fn(&[u64]) -> bool,
+    ) -> Vec<(Duration, Event)> {
         let mut more = Vec::new();
-        for lane in &mut self.lanes {
-            if !closing.closes(&lane.key, self.slot) {
-                continue;
-            }
+        for lane in self.lanes.iter_mut().filter(|lane| closes(&lane.key)) {
             let mut rest = lane.rewrite.rest();
             if rest.is_empty() {
                 continue;
             }
             self.changed = true;
+            lane.tell(&rest.concat());
             if let Some(own) = said.iter_mut().find(|said| said.key == lane.key) {
                 rest.insert(0, std::mem::take(&mut own.new));
                 rest.retain(|piece| !piece.is_empty());
@@ -392,7 +439,13 @@ impl<R: Rewrite> Lanes<R> {
 
 impl<R> Lane<R> {
     fn new(key: Vec<u64>, rewrite: R, at: Duration) -> Self {
-        Self { key, rewrite, like: None, pieces: 0, first: at, last: at }
+        Self { key, rewrite, like: None, pieces: 0, told: String::new(), first: at, last: at }
+    }
+
+    fn tell(&mut self, text: &str) {
+        if self.told.len() < TOLD {
+            self.told.push_str(text);
+        }
     }
 
     /// Events that say these pieces, at the pace at which the others came.

@@ -186,6 +186,29 @@ fn an_end_that_brings_text_has_it_said_in_its_turn() {
 }
 
 #[test]
+fn what_is_told_again_is_what_the_app_has_got() {
+    let delta = |text: &str| format!(r#"{{"type":"response.output_text.delta","output_index":0,"delta":"{text}"}}"#);
+    let again = |text: &str| {
+        [
+            format!(r#"{{"type":"response.output_text.done","output_index":0,"text":"{text}"}}"#),
+            format!(r#"{{"type":"response.completed","response":{{"model":"m","output":[{{"content":[{{"text":"{text}"}}]}}]}}}}"#),
+        ]
+    };
+    let stream = |deltas: &[&str], text: &str| {
+        let deltas = deltas.iter().map(|text| delta(text));
+        deltas.chain(again(text)).collect::<Vec<_>>()
+    };
+    let upstream = stream(&["One", " two"], "One two");
+    let upstream = events(upstream.iter().map(Event::sse).collect());
+    let got = |yaml: &str| degraded(yaml, &upstream).text();
+    assert_eq!(got("{ text: shorten, to: 1 token }"), stream(&["One"], "One").join(" "));
+    let longer = stream(&["One", " two", " One", " two"], "One two One two").join(" ");
+    assert_eq!(got("{ text: extend, times: 2 }"), longer);
+    let refused = got("{ text: refusal }");
+    assert!(refused.ends_with(&again(REFUSAL).join(" ")), "{refused}");
+}
+
+#[test]
 fn several_answers_are_told_apart() {
     let chunk = |index: usize, text: &str| {
         Event::sse(json!({ "choices": [{ "index": index, "delta": { "content": text } }] }).to_string())

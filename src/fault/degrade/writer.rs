@@ -111,7 +111,12 @@ impl Writer {
 }
 
 /// Puts the words of a refusal into a member of their own, where the text would stand.
-fn decline(opened: &mut Opened, spot: &Spot, text: &str, member: &str, whole: bool) {
+fn decline(opened: &mut Opened, spot: &Spot, text: &str, member: (&str, &str), whole: bool) {
+    let key = opened.payload[spot.start..spot.span.start].trim_ascii_end();
+    let (usual, member) = member;
+    if !key.starts_with(format!("\"{usual}\"").as_bytes()) {
+        return answer::put(opened, spot, text);
+    }
     if text.is_empty() {
         return opened.edits.set_text(spot.span.clone(), "");
     }
