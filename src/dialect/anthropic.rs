@@ -7,7 +7,7 @@ mod places;
 use http::{HeaderMap, Method, Uri};
 
 use super::request::{Asked, What};
-use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
+use super::{Answer, Declines, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: anthropic` and of `kind: anthropic-vertex`.
@@ -55,6 +55,14 @@ impl Dialect for Anthropic {
             Reason::Stop => "end_turn",
             Reason::ToolCalls => "tool_use",
         })
+    }
+
+    fn declines(&self, _: Operation) -> Declines {
+        Declines { member: None, finish: Some("refusal"), silent: true }
+    }
+
+    fn closes(&self, _: Operation, payload: &[u8]) -> bool {
+        places::closes(payload)
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

@@ -7,7 +7,9 @@ use serde_json::json;
 use super::class::{Class, html_page, uuid, whole_seconds};
 use super::openai::OpenAi;
 use super::openai::failure::put_retry_after;
-use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar};
+use super::{
+    Answer, Called, Declines, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar,
+};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: azure-openai`.
@@ -41,6 +43,27 @@ impl Dialect for AzureOpenAi {
 
     fn reason(&self, operation: Operation, reason: Reason) -> Option<&'static str> {
         OpenAi.reason(operation, reason)
+    }
+
+    fn declines(&self, operation: Operation) -> Declines {
+        OpenAi.declines(operation)
+    }
+
+    fn retells(&self, operation: Operation, payload: &[u8]) -> bool {
+        OpenAi.retells(operation, payload)
+    }
+
+    fn call_events(
+        &self,
+        operation: Operation,
+        like: &Event,
+        call: &Called<'_>,
+    ) -> Option<Vec<Event>> {
+        OpenAi.call_events(operation, like, call)
+    }
+
+    fn with_call(&self, operation: Operation, body: &[u8], call: &Called<'_>) -> Option<Bytes> {
+        OpenAi.with_call(operation, body, call)
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

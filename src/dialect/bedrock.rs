@@ -80,6 +80,12 @@ impl Dialect for Bedrock {
         })
     }
 
+    fn closes(&self, operation: Operation, payload: &[u8]) -> bool {
+        // The end of a block has its number and nothing else.
+        let outline = places::outline(operation, payload);
+        outline.has(Slot::Index) && outline.spots.iter().all(|spot| spot.what == Slot::Index)
+    }
+
     fn failure(&self, failure: &Failure<'_>) -> Answer {
         failure::failure(failure)
     }

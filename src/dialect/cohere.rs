@@ -48,6 +48,10 @@ impl Dialect for Cohere {
         }
     }
 
+    fn closes(&self, _: Operation, payload: &[u8]) -> bool {
+        places::closes(payload)
+    }
+
     fn failure(&self, failure: &Failure<'_>) -> Answer {
         failure::failure(failure)
     }

@@ -11,8 +11,8 @@ use http::{HeaderMap, Method, Uri};
 
 use super::openai::OpenAi;
 use super::{
-    Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar, inband_message,
-    reading, shorten,
+    Answer, Called, Declines, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar,
+    inband_message, reading, shorten,
 };
 use crate::exchange::{Event, Facts, Operation};
 
@@ -101,6 +101,27 @@ impl Dialect for Compatible {
 
     fn reason(&self, operation: Operation, reason: Reason) -> Option<&'static str> {
         OpenAi.reason(operation, reason)
+    }
+
+    fn declines(&self, operation: Operation) -> Declines {
+        OpenAi.declines(operation)
+    }
+
+    fn retells(&self, operation: Operation, payload: &[u8]) -> bool {
+        OpenAi.retells(operation, payload)
+    }
+
+    fn call_events(
+        &self,
+        operation: Operation,
+        like: &Event,
+        call: &Called<'_>,
+    ) -> Option<Vec<Event>> {
+        OpenAi.call_events(operation, like, call)
+    }
+
+    fn with_call(&self, operation: Operation, body: &[u8], call: &Called<'_>) -> Option<Bytes> {
+        OpenAi.with_call(operation, body, call)
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

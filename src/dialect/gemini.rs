@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Uri};
 
 use super::class::short;
 use super::request::{Asked, What};
-use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
+use super::{Answer, Declines, Dialect, Failure, Finish, Outline, Quota, Reading, Reason};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: gemini` and of `kind: vertex`.
@@ -51,6 +51,14 @@ impl Dialect for Gemini {
             Reason::Length => "MAX_TOKENS",
             Reason::Stop | Reason::ToolCalls => "STOP",
         })
+    }
+
+    fn declines(&self, _: Operation) -> Declines {
+        Declines { member: None, finish: Some("SAFETY"), silent: true }
+    }
+
+    fn malformed_call(&self, _: Operation) -> Option<&'static str> {
+        Some("MALFORMED_FUNCTION_CALL")
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

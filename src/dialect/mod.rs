@@ -4,6 +4,7 @@
 //! makes bytes, and never touches a socket or a clock.
 
 mod anthropic;
+mod asks;
 mod auto;
 mod azure;
 mod bedrock;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
 
+pub use self::asks::Offered;
 pub use self::class::inband_message;
 pub use self::listing::{Arrangement, Listing};
 pub use self::outline::{Outline, Reason, Slot, Spot};
@@ -144,6 +146,51 @@ pub trait Dialect: Debug + Send + Sync {
     /// The word by which this provider says why an answer ended. None where it has none.
     fn reason(&self, _operation: Operation, _reason: Reason) -> Option<&'static str> {
         None
+    }
+
+    /// How this provider says that its model will not answer.
+    fn declines(&self, _operation: Operation) -> Declines {
+        Declines::default()
+    }
+
+    /// The JSON Schema that a request wants the answer's text to fit.
+    fn schema(&self, body: &[u8]) -> Option<serde_json::Value> {
+        asks::schema(body)
+    }
+
+    /// The tools that a request offers, with the schemas of their arguments.
+    fn offered(&self, body: &[u8]) -> Vec<Offered> {
+        asks::tools(body)
+    }
+
+    /// The word by which an answer ends whose tool call could not be read by the provider itself:
+    /// Gemini's `MALFORMED_FUNCTION_CALL`. None where it has no such end.
+    fn malformed_call(&self, _operation: Operation) -> Option<&'static str> {
+        None
+    }
+
+    /// The events that say a tool call, shaped like `like` (the last event of the answer before its
+    /// end). None when this wire format has none that we can make.
+    fn call_events(&self, _: Operation, _like: &Event, _call: &Called<'_>) -> Option<Vec<Event>> {
+        None
+    }
+
+    /// A whole answer with one more tool call. None when we cannot make one.
+    fn with_call(&self, _: Operation, _body: &[u8], _call: &Called<'_>) -> Option<Bytes> {
+        None
+    }
+
+    /// Whether this payload of a stream tells texts and arguments again that were told in parts before:
+    /// the responses API's `response.output_text.done`.
+    fn retells(&self, _operation: Operation, _payload: &[u8]) -> bool {
+        false
+    }
+
+    /// Whether this payload ends the block of the answer whose number it gives, so that no text or
+    /// arguments may follow in it: Anthropic's `content_block_stop`. What names a reason for the
+    /// answer's end needs not be told here.
+    fn closes(&self, _operation: Operation, _payload: &[u8]) -> bool {
+        false
     }
 
     /// The answer this provider gives for a failure: status, headers and body as on the wire. It
@@ -280,6 +327,29 @@ pub enum Moment {
     Connecting,
     /// It has no words for it.
     Never,
+}
+
+/// A tool call that we make up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    /// A JSON object.
+    pub arguments: &'a str,
+    /// The number of the call, or of its block where blocks are numbered: the next one that is free.
+    pub index: u64,
+}
+
+/// How a provider says that its model will not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Declines {
+    /// The member in which the text stands otherwise, and the one that has the words in its place.
+    /// None, and of texts in other members: they are the text.
+    pub member: Option<(&'static str, &'static str)>,
+    /// The word by which the answer ends. None: the usual one.
+    pub finish: Option<&'static str>,
+    /// It is said without words.
+    pub silent: bool,
 }
 
 /// What an event or a whole answer says.

@@ -2,6 +2,7 @@
 //! Realtime API the text and the ends.
 
 mod answer;
+mod call;
 mod ends;
 pub(super) mod failure;
 mod places;
@@ -14,7 +15,10 @@ use serde_json::json;
 
 pub(super) use self::ends::finish_events;
 use super::request::{Asked, What};
-use super::{Answer, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar, shorten};
+use super::{
+    Answer, Called, Declines, Dialect, Failure, Finish, Outline, Quota, Reading, Reason, SoFar,
+    shorten,
+};
 use crate::exchange::{Event, Facts, Operation};
 
 /// The wire format of `kind: openai`.
@@ -57,6 +61,22 @@ impl Dialect for OpenAi {
             Reason::Stop => "stop",
             Reason::ToolCalls => "tool_calls",
         })
+    }
+
+    fn declines(&self, _: Operation) -> Declines {
+        Declines { member: Some(("content", "refusal")), finish: None, silent: false }
+    }
+
+    fn retells(&self, _: Operation, payload: &[u8]) -> bool {
+        responses::retells(payload)
+    }
+
+    fn call_events(&self, _: Operation, like: &Event, call: &Called<'_>) -> Option<Vec<Event>> {
+        call::call_event(like, call).map(|event| vec![event])
+    }
+
+    fn with_call(&self, _: Operation, body: &[u8], call: &Called<'_>) -> Option<Bytes> {
+        call::with_call(body, call)
     }
 
     fn failure(&self, failure: &Failure<'_>) -> Answer {

@@ -21,7 +21,7 @@ use crate::dialect::{
     Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, TOOL_CLASSES, grpc,
     inband_message,
 };
-use crate::exchange::{Exchange, Level, Transport};
+use crate::exchange::{Exchange, Level, Operation, Transport};
 use crate::units::Span;
 
 /// A failure instead of an answer, or in the middle of one.

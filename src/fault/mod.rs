@@ -5,6 +5,8 @@
 //! three lifetimes: [`Spec`] (the YAML value), [`Fault`] (the loaded fault, shared by exchanges),
 //! [`Effect`] (at work on one exchange).
 
+mod answer;
+mod breach;
 mod chain;
 mod changes;
 mod choice;
@@ -15,6 +17,8 @@ mod lengths;
 mod limiter;
 mod machine;
 mod place;
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod testing;
 
@@ -455,6 +459,9 @@ catalogue! {
     saturation::Saturation,
     retrieval::Retrieval,
     embedding::Embedding,
+    degrade::Degrade,
+    structured::Structured,
+    tool_calls::ToolCalls,
     slow_stream::SlowStream,
     stall::Stall,
     drop::DropEvents,

@@ -289,7 +289,18 @@ pub(super) fn play_at(
     play_as(&Toy, at, faults, exchange, upstream).unwrap()
 }
 
-/// The same for a dependency of this dialect; an error where a fault cannot be armed.
+/// The same for a dependency of this dialect.
+pub(super) fn play_in(
+    dialect: &'static dyn Dialect,
+    at: Duration,
+    faults: &[&dyn Fault],
+    exchange: &Exchange,
+    upstream: &Upstream,
+) -> Played {
+    play_as(dialect, at, faults, exchange, upstream).unwrap()
+}
+
+/// The same; an error where a fault cannot be armed.
 pub(super) fn play_as(
     dialect: &'static dyn Dialect,
     at: Duration,

@@ -65,12 +65,15 @@ fn effects_of_one_fault_combine_in_their_order() {
 fn compressed_answers_pass_byte_for_byte() {
     for (name, yaml) in [
         ("corrupt", "{}"),
+        ("degrade", "{ text: empty, model: x }"),
         ("drop", "{}"),
         ("error", "{ after: 1 token }"),
         ("rate_limit", "{ tokens_per_minute: 600, headers: none }"),
         ("saturation", "{ slots: 1, decode_tokens_per_second: 1 }"),
         ("slow_stream", "{ tokens_per_second: 1 }"),
         ("stall", "{ after: 1 token }"),
+        ("structured", "{}"),
+        ("tool_calls", "{}"),
         ("truncate", "{ after: 1 token }"),
         ("truncate", "{ ending: no_done }"),
     ] {

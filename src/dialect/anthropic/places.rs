@@ -57,6 +57,12 @@ struct Block<'a> {
     kind: Words<'a>,
 }
 
+/// Whether an event ends a block.
+pub(super) fn closes(payload: &[u8]) -> bool {
+    let event = serde_json::from_slice::<Block<'_>>(payload);
+    event.is_ok_and(|event| event.kind.0 == "content_block_stop")
+}
+
 /// Where the parts of an answer stand.
 pub(super) fn outline(payload: &[u8]) -> Outline {
     let mut outline = Outline::of(&CHAT, payload);
@@ -87,6 +93,12 @@ mod tests {
         assert_eq!(outline.each(Slot::Call).count(), 1);
         assert_eq!(outline.first(Slot::Call).unwrap().at, [2]);
         assert_eq!(outline.first(Slot::Arguments).unwrap().of(body), br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn a_block_is_closed_by_its_stop_alone() {
+        assert!(closes(br#"{"type":"content_block_stop","index":0}"#));
+        assert!(!closes(br#"{"type":"ping"}"#) && !closes(b"[1]"));
     }
 
     #[test]

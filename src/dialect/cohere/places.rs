@@ -2,6 +2,9 @@
 
 use std::sync::LazyLock;
 
+use serde::Deserialize;
+
+use crate::dialect::words::Words;
 use crate::dialect::{Outline, Slot};
 use crate::exchange::Operation;
 use crate::wire::json::Paths;
@@ -80,6 +83,19 @@ pub(super) fn outline(operation: Operation, payload: &[u8]) -> Outline {
         Operation::Search => Outline::of(&RERANK, payload),
         _ => Outline::default(),
     }
+}
+
+/// What an event is.
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Words<'a>,
+}
+
+/// Whether an event ends a block.
+pub(super) fn closes(payload: &[u8]) -> bool {
+    let event = serde_json::from_slice::<Kind<'_>>(payload);
+    event.is_ok_and(|event| matches!(event.kind.0.as_ref(), "content-end" | "tool-call-end"))
 }
 
 fn chat(payload: &[u8]) -> Outline {

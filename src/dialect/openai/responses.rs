@@ -85,6 +85,17 @@ pub(super) fn outline(payload: &[u8]) -> Option<Outline> {
     Some(Outline::of(table, payload))
 }
 
+/// Whether an event tells again what others have told in parts.
+pub(super) fn retells(payload: &[u8]) -> bool {
+    // Most events are no such ones, and of chat completions none is.
+    if !payload.starts_with(b"{\"type\":\"response.") {
+        return false;
+    }
+    let Some(labels) = LABELS.find(payload) else { return false };
+    let kind = labels.iter().find(|spot| spot.what == Label::Kind);
+    kind.and_then(|spot| spot.text(payload)).is_some_and(|kind| !kind.ends_with(".delta"))
+}
+
 /// An event of the responses API, as an object.
 fn read(event: &Event) -> Option<Map<String, Value>> {
     let event: Map<String, Value> = serde_json::from_slice(&event.data).ok()?;

@@ -90,7 +90,8 @@ fn arm(
     let exchange = exchange(recording);
     let mut draw = Draw::new(Dice::from_seed(42).fork(effect));
     let dialect = recording.dialect();
-    let mut arming = Arming { at: Duration::ZERO, epoch: EPOCH, exchange: &exchange, dialect, draw: &mut draw };
+    let mut arming =
+        Arming { at: Duration::ZERO, epoch: EPOCH, exchange: &exchange, dialect, draw: &mut draw };
     chain.push(0, fault.arm(&mut arming)?);
     Ok(())
 }
