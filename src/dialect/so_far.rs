@@ -11,7 +11,7 @@ const TEXT: usize = 1 << 20;
 pub struct SoFar {
     /// The event that opened it.
     pub first: Option<Event>,
-    /// The last one with content.
+    /// The last one that is content, or opens or closes a part of it.
     pub last: Option<Event>,
     /// The text of the part that the last one belongs to: of one message, or one call.
     pub text: String,
@@ -35,11 +35,15 @@ impl SoFar {
             self.first = Some(event.clone());
         }
         let reading = dialect.read_event(operation, event);
+        if !dialect.is_content(operation, event, &reading) {
+            return;
+        }
+        // What opens or closes a part is the last word on which one is open.
+        self.last = Some(event.clone());
         if reading.tokens == 0 {
             return;
         }
         self.tokens += u64::from(reading.tokens);
-        self.last = Some(event.clone());
         let payload = dialect.payload(event);
         let outline = dialect.outline(operation, &payload);
         let part = outline.first(Slot::Index).map(|spot| spot.of(&payload).to_vec());

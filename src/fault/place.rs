@@ -156,8 +156,6 @@ pub(super) struct Follower {
     /// How many tokens a live stream is taken to have, when a share of it is asked for.
     assumed: Option<u64>,
     pub(super) seen: Seen,
-    /// The last event that carried content.
-    pub(super) last: Option<Event>,
     /// What the last piece said.
     pub(super) reading: Reading,
 }
@@ -200,7 +198,6 @@ impl Follower {
             lengths: Arc::clone(lengths),
             assumed,
             seen: Seen::default(),
-            last: None,
             reading: Reading::default(),
         }
     }
@@ -240,7 +237,7 @@ impl Follower {
         let here = match self.place {
             Place::Bytes(_) => match self.step_bytes(event.raw.len()) {
                 Found::Later => {
-                    self.count(event, tokens);
+                    self.count(tokens);
                     return Found::Later;
                 }
                 found => return found,
@@ -256,16 +253,13 @@ impl Follower {
             return Found::Before;
         }
         self.seen.bytes += event.raw.len() as u64;
-        self.count(event, tokens);
+        self.count(tokens);
         Found::Later
     }
 
-    fn count(&mut self, event: &Event, tokens: u64) {
+    fn count(&mut self, tokens: u64) {
         self.seen.events += 1;
         self.seen.tokens += tokens;
-        if self.dialect.is_content(self.operation, event, &self.reading) {
-            self.last = Some(event.clone());
-        }
     }
 
     fn step_message(&mut self, body: &[u8]) -> Found {
