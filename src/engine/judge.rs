@@ -15,7 +15,7 @@ use super::tally::Entry;
 use super::{Engine, replay, snapshot};
 use crate::dialect::Dialect;
 use crate::exchange::Exchange;
-use crate::fault::{self, Draw, Fault, Impossible};
+use crate::fault::{self, Fault, Impossible};
 
 /// Why an exchange was let go although a fault had chosen it.
 pub(super) const LIMITED: &str = "max_affected reached";
@@ -84,7 +84,7 @@ impl Engine {
                 snapshot::acts_within(fault.as_ref(), exchange.level, live, dialect)
             };
             for (key, fault) in rule.rule.effects.iter().filter(acting) {
-                let mut draw = Draw::new(dice.fork(key));
+                let mut draw = rule.draw(at.saturating_sub(view.origin), exchange, &dice, key);
                 let epoch = self.0.epoch.get().copied().unwrap_or_default();
                 let mut arming = fault::Arming { at, epoch, exchange, dialect, draw: &mut draw };
                 match fault.arm(&mut arming) {

@@ -13,6 +13,7 @@ use super::when::{Moment, Turn, Turns};
 use super::{Rule, Sticky};
 use crate::dice::{Dice, hash_bytes};
 use crate::exchange::Exchange;
+use crate::fault::Draw;
 
 /// The label of the stream that the choice is drawn from.
 const PERCENT: u64 = hash_bytes(b"percent");
@@ -53,6 +54,23 @@ impl Loaded {
     #[inline]
     pub(super) fn exchange_dice(&self, exchange: &Exchange) -> Dice {
         self.dice.fork_number(exchange.key.0).fork_number(u64::from(exchange.ordinal))
+    }
+
+    /// The draws of one of its effects on an exchange that it has chosen; `dice` are its own there.
+    /// What the effect chooses sticks to what the fault's choice sticks to.
+    pub(super) fn draw(
+        &self,
+        shared: Duration,
+        exchange: &Exchange,
+        dice: &Dice,
+        effect: &str,
+    ) -> Draw {
+        let own = dice.fork(effect);
+        let sticks = self.rule.sticky.is_some() || self.rule.cause.is_some();
+        match sticks.then(|| self.choice_dice(shared, exchange)) {
+            Some(Ok(choice)) => Draw::sticking(own, choice.fork(effect)),
+            _ => Draw::new(own),
+        }
     }
 
     /// The stream that the choice is drawn from; an error says which identity is missing.

@@ -60,3 +60,27 @@ impl Draw {
         self.drawn
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_sticks_is_chosen_alike_whatever_else_is_drawn() {
+        let root = Dice::from_seed(5);
+        let chosen = |user: u64, exchange: u64| {
+            let mut draw =
+                Draw::sticking(root.fork_number(exchange), root.fork("sticky").fork_number(user));
+            draw.chooses(0.3)
+        };
+        for user in 0..200 {
+            assert!((1..9).all(|exchange| chosen(user, exchange) == chosen(user, 0)), "{user}");
+        }
+        let share = (0..200).filter(|user| chosen(*user, 0)).count();
+        assert!((40..80).contains(&share), "{share}");
+        let mut plain = Draw::new(root.clone());
+        assert!(plain.chooses(1.0) && plain.drawn().is_empty());
+        let alone = |exchange: u64| Draw::new(root.fork_number(exchange)).chooses(0.3);
+        assert!((0..50).any(alone) && !(0..50).all(alone));
+    }
+}
