@@ -381,6 +381,6 @@ fn a_decision_is_one_line() {
     };
     assert_eq!(
         report::decision(&line),
-        "{\"key\":\"00ff\",\"ordinal\":1,\"dependency\":\"llm\",\"fault\":\"a\\nb\",\"matched\":true,\"selected\":true,\"hit\":true,\"drawn\":{\"percent\":12.5},\"at_s\":3.25,\"seed\":42}\n"
+        "{\"key\":\"00ff\",\"ordinal\":1,\"dependency\":\"llm\",\"kind\":\"openai\",\"fault\":\"a\\nb\",\"matched\":true,\"selected\":true,\"hit\":true,\"drawn\":{\"percent\":12.5},\"at_s\":3.25,\"seed\":42}\n"
     );
 }
