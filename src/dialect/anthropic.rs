@@ -85,6 +85,10 @@ impl Dialect for Anthropic {
         answer::finish_events(like, self.word_for(operation, finish.reason), finish.tokens)
     }
 
+    fn ping(&self) -> Option<Event> {
+        Some(Event::named("ping", r#"{"type":"ping"}"#))
+    }
+
     fn inband_error(&self, message: &str) -> Option<Event> {
         self.inband_failure(&Failure { message: Some(message), ..Failure::default() })
     }

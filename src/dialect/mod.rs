@@ -257,6 +257,20 @@ pub trait Dialect: Debug + Send + Sync {
         self.inband_failure(failure).into_iter().collect()
     }
 
+    /// The event by which this provider keeps a silent stream alive (`event: ping`). None where it
+    /// has none of its own.
+    fn ping(&self) -> Option<Event> {
+        None
+    }
+
+    /// The event that says that a stream is over (`[DONE]`), as it has run so far. None where streams
+    /// just end.
+    fn terminal_event(&self, operation: Operation, so_far: &SoFar) -> Option<Event> {
+        let done = |event: &Event| self.read_event(operation, event).done;
+        let last = self.ending(operation, so_far, "stop").pop();
+        last.filter(done).or_else(|| Some(Event::sse("[DONE]")).filter(done))
+    }
+
     /// The message by which it reports one on a WebSocket.
     fn socket_error(&self, message: &str) -> Option<Event> {
         self.inband_error(message).map(|event| Event::socket("text", event.data))

@@ -115,6 +115,42 @@ impl Chain {
         self.run(Way::Up, 0, at, vec![Order::Send(item)])
     }
 
+    /// The next time at which an effect wants to be told.
+    pub fn due(&self) -> Option<Duration> {
+        self.links.iter().filter_map(|link| link.effect.due()).min()
+    }
+
+    /// Tells the effects that are due; what they send passes those behind them.
+    pub fn on_due(&mut self, at: Duration) -> Vec<Order> {
+        let mut orders = Vec::new();
+        for index in 0..self.links.len() {
+            if self.links[index].effect.due().is_none_or(|due| due > at) {
+                continue;
+            }
+            let now = at + held(&orders);
+            let sent = self.links[index].due(now);
+            orders.extend(self.run(Way::Down, index + 1, now, sent));
+            if ends(&orders) {
+                break;
+            }
+        }
+        orders
+    }
+
+    /// Lets go of all that effects hold, since none of them acts any longer.
+    pub fn release(&mut self, at: Duration) -> Vec<Item> {
+        let mut orders = Vec::new();
+        for index in 0..self.links.len() {
+            let sent = self.links[index].stop(at);
+            orders.extend(self.run(Way::Down, index + 1, at, sent));
+        }
+        let sent = orders.into_iter().filter_map(|order| match order {
+            Order::Send(item) => Some(item),
+            _ => None,
+        });
+        sent.collect()
+    }
+
     /// Tells all effects that the body has ended; what one still sends passes those behind it.
     pub fn on_end(&mut self, at: Duration) -> Vec<Order> {
         self.end(Way::Down, at)
@@ -149,6 +185,12 @@ impl Chain {
             for order in orders {
                 let answer = match order {
                     Order::Send(item) => link.pass(way, now, item),
+                    Order::Wait(time) if way == Way::Down => link.wait(now, time),
+                    stop if way == Way::Down && stops(&stop) => {
+                        let mut sent = link.stop(now);
+                        sent.push(stop);
+                        sent
+                    }
                     other => vec![other],
                 };
                 now += held(&answer);
@@ -176,6 +218,7 @@ enum Way {
 fn held(orders: &[Order]) -> Duration {
     let wait = |order: &Order| match order {
         Order::Again(time) | Order::Wait(time) => *time,
+        Order::Pulse(pulse) => pulse.time.unwrap_or_default(),
         _ => Duration::ZERO,
     };
     orders.iter().map(wait).sum()
@@ -183,7 +226,16 @@ fn held(orders: &[Order]) -> Duration {
 
 /// Whether nothing may follow these orders.
 fn ends(orders: &[Order]) -> bool {
-    matches!(orders.last(), Some(Order::End(_)))
+    match orders.last() {
+        Some(Order::End(_)) => true,
+        Some(Order::Pulse(pulse)) => pulse.time.is_none(),
+        _ => false,
+    }
+}
+
+/// Whether an answer stops here, for good or for as long as keep-alives come.
+fn stops(order: &Order) -> bool {
+    matches!(order, Order::End(_) | Order::Pulse(_))
 }
 
 impl Link {
@@ -225,6 +277,42 @@ impl Link {
         let [down, up] = [self.changes[0].so_far(), self.changes[1].so_far()];
         let (bytes, events) = (down.bytes + up.bytes, down.events + up.events);
         self.fired.changed = Changed { bytes, events };
+    }
+
+    /// Tells the effect that its time has come.
+    fn due(&mut self, now: Duration) -> Vec<Order> {
+        let orders = self.ask(|effect, out| effect.on_due(now, out));
+        self.count(Way::Down, &orders, ends(&orders));
+        orders
+    }
+
+    /// Tells the effect that the answer stops before it.
+    fn stop(&mut self, now: Duration) -> Vec<Order> {
+        let orders = self.ask(|effect, out| effect.on_stop(now, out));
+        self.count(Way::Down, &orders, false);
+        orders
+    }
+
+    /// A wait that was ordered before this effect; it may have to act meanwhile.
+    fn wait(&mut self, at: Duration, time: Duration) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let (mut now, until) = (at, at + time);
+        while let Some(due) = self.effect.due().filter(|due| *due < until) {
+            if due > now {
+                orders.push(Order::Wait(due - now));
+                now = due;
+            }
+            let sent = self.due(now);
+            now += held(&sent);
+            orders.extend(sent);
+            if now >= until || self.effect.due().is_some_and(|next| next <= due) {
+                break;
+            }
+        }
+        if now < until {
+            orders.push(Order::Wait(until - now));
+        }
+        orders
     }
 
     fn ask(&mut self, hook: impl FnOnce(&mut dyn Effect, &mut Orders)) -> Vec<Order> {

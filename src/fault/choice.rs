@@ -75,6 +75,8 @@ impl Choice {
             dice: arming.draw.fork(label),
             seen: 0,
             chosen: 0,
+            spared: 0,
+            content: false,
         };
         Ok([
             chooser(self.direction != Direction::Up, "down"),
@@ -97,6 +99,10 @@ pub(super) struct Chooser {
     dice: Dice,
     seen: u64,
     chosen: u64,
+    /// Chosen, but there was nothing in them to change.
+    spared: u64,
+    /// Events without content are passed over.
+    content: bool,
 }
 
 impl Chooser {
@@ -133,6 +139,9 @@ impl Chooser {
             Item::Bytes(_) | Item::Event(_) => return None,
         };
         let reached = self.has_reached(item);
+        if self.content && self.dialect.read_event(self.operation, event).tokens == 0 {
+            return None;
+        }
         let dice = self.dice.fork_number(self.seen);
         self.seen += 1;
         let drawn = dice.fork("percent").unit() < self.share;
@@ -144,6 +153,19 @@ impl Chooser {
         Some(dice)
     }
 
+    /// Chooses from events with content alone.
+    pub(super) fn of_content(mut self) -> Self {
+        self.content = true;
+        self
+    }
+
+    /// The event that was chosen last had nothing to change: it does not count.
+    pub(super) fn spare(&mut self) {
+        self.chosen -= 1;
+        self.spared += 1;
+        self.left = self.left.saturating_add(1);
+    }
+
     /// The stream has ended: says why nothing was chosen.
     pub(super) fn end(&self, name: &'static str, out: &mut Orders) {
         if !self.on {
@@ -151,6 +173,8 @@ impl Chooser {
         }
         if self.chosen > 0 {
             out.note(name, self.chosen as f64);
+        } else if self.spared > 0 {
+            out.impossible("no event had what this changes");
         } else if self.follower.is_some() {
             out.impossible("the stream ended before the place");
         } else if self.seen == 0 {
@@ -171,7 +195,7 @@ impl Chooser {
     }
 
     /// Whether this is the last word of an answer.
-    fn ends(&self, event: &Event) -> bool {
+    pub(super) fn ends(&self, event: &Event) -> bool {
         let reading = self.dialect.read_event(self.operation, event);
         reading.done || reading.finish.is_some()
     }

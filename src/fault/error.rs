@@ -14,8 +14,7 @@ use serde_json::{Map, Value};
 
 use self::inside::Inside;
 use super::{
-    Arming, Effect, Fault, GrpcStatus, Impossible, Invalid, NO_REQUESTS, Orders, Place, Spec,
-    Within,
+    Arming, Effect, Fault, GrpcStatus, Impossible, Invalid, NO_REQUESTS, Orders, Place, Spec, Within,
 };
 use crate::dialect::{
     Answer, Dialect, FAILURE_CLASSES, Failure, Moment, STORE_CLASSES, TOOL_CLASSES, grpc,
@@ -56,6 +55,12 @@ pub struct Error {
     /// Do not answer in the upstream's place, but let its stream run this far (`20 tokens`,
     /// `3 events`), then send the provider's error event (gRPC: the status) and end the stream.
     pub after: Option<Place>,
+    /// With `after`: the terminal event (`[DONE]`) follows the error, as in a stream that ended well
+    /// (vLLM does so). Default false.
+    pub then_done: Option<bool>,
+    /// With `after`: the error stands in the text of the answer, as gateways put it there that know no
+    /// other way; then the stream ends with `finish_reason: error_finish`. Default false.
+    pub as_content: Option<bool>,
 }
 
 impl Spec for Error {
@@ -73,6 +78,14 @@ impl Spec for Error {
         }
         if let Some(place) = self.after {
             return self.build_inside(place);
+        }
+        for (field, set) in [("then_done", self.then_done), ("as_content", self.as_content)] {
+            if set.is_some() {
+                return Err(Invalid::new(
+                    field,
+                    format!("`{field}` is about errors inside a stream; write where, for example `after: 20 tokens`"),
+                ));
+            }
         }
         let said = [
             self.status.is_some(),
@@ -130,8 +143,15 @@ impl Error {
             _ => message,
         };
         let status = grpc::trailers(code, said);
-        let (class, message) = (class.into(), self.message.as_deref().map(Arc::from));
-        Ok(Box::new(Inside { place, class, message, status, lengths: Arc::default() }))
+        Ok(Box::new(Inside {
+            place,
+            class: class.into(),
+            message: self.message.as_deref().map(Arc::from),
+            status,
+            then_done: self.then_done.unwrap_or_default(),
+            as_content: self.as_content.unwrap_or_default(),
+            lengths: Arc::default(),
+        }))
     }
 }
 

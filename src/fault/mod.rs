@@ -16,9 +16,12 @@ mod draw;
 mod lengths;
 mod limiter;
 mod machine;
+mod order;
 mod place;
+mod pulse;
 #[cfg(test)]
 mod recorded;
+mod spot;
 #[cfg(test)]
 mod testing;
 
@@ -33,8 +36,9 @@ pub use self::chain::{Chain, Fired};
 pub use self::changes::Changed;
 pub use self::code::{GrpcStatus, StreamCode};
 pub use self::draw::Draw;
+pub use self::order::{Ending, Flaw, Order, Orders, Pulse};
 pub use self::place::Place;
-use crate::dialect::{Answer, Dialect};
+use crate::dialect::Dialect;
 use crate::exchange::{Exchange, Grain, Item, Level};
 
 /// The YAML side of a fault; its fields are the options that users write.
@@ -216,148 +220,24 @@ pub trait Effect: Send {
         out.send(item);
     }
 
+    /// When this is to be told of the time, although nothing has come; None when it has nothing to
+    /// do by then.
+    fn due(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The time of `due` has come.
+    fn on_due(&mut self, _at: Duration, _out: &mut Orders) {}
+
+    /// An effect before this one ends the answer, or lets nothing but keep-alives follow: the last
+    /// moment to send what is held.
+    fn on_stop(&mut self, _at: Duration, _out: &mut Orders) {}
+
     /// The app sends no more on a raw connection.
     fn on_upload_end(&mut self, _at: Duration, _out: &mut Orders) {}
 
     /// The upstream's body has ended in good order.
     fn on_end(&mut self, _at: Duration, _out: &mut Orders) {}
-}
-
-/// What the pump is to do, in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Order {
-    /// Ask the same effect again after this time (only from `on_connect` and `on_request`).
-    Again(Duration),
-    /// Answer the request ourselves; the upstream is not called.
-    Answer(Answer),
-    /// Present a flawed certificate (only from `on_connect` of a handshake).
-    Certificate(Flaw),
-    /// End the exchange now, in this way.
-    End(Ending),
-    /// Send this piece.
-    Send(Item),
-    /// Hold everything that follows for this long.
-    Wait(Duration),
-}
-
-/// How an exchange ends early.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// In good order: the chunked terminator is sent, the connection stays open.
-    Clean,
-    /// The connection is closed (TCP FIN) before the body is whole.
-    Close,
-    /// A WebSocket is closed with this code; elsewhere like `Close`.
-    CloseFrame(u16),
-    /// HTTP/2: the connection says GOAWAY, open streams break; elsewhere like `Close`.
-    GoAway,
-    /// Nothing more is sent; the connection stays open until the client or the fault ends.
-    Hang,
-    /// The connection is reset (TCP RST). On HTTP/2 all its streams go down with it.
-    Reset,
-    /// HTTP/2: this stream alone is reset, with this code; elsewhere like `Reset`.
-    StreamReset(u32),
-}
-
-impl Ending {
-    /// The same ending where a connection carries one exchange at a time and has no frames.
-    pub fn of_connection(self) -> Self {
-        match self {
-            Self::CloseFrame(_) | Self::GoAway => Self::Close,
-            Self::StreamReset(_) => Self::Reset,
-            plain => plain,
-        }
-    }
-}
-
-/// What is wrong with a certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flaw {
-    Expired,
-    /// There is none: the handshake is refused with the alert `handshake_failure`.
-    Missing,
-    /// From an authority that nobody trusts.
-    Untrusted,
-    WrongName,
-}
-
-/// Collects what an effect orders and whether it acted.
-#[derive(Debug, Default)]
-pub struct Orders {
-    pub(crate) list: Vec<Order>,
-    pub(crate) hit: bool,
-    pub(crate) impossible: Option<&'static str>,
-    pub(crate) let_go: Option<&'static str>,
-    pub(crate) notes: Vec<(&'static str, f64)>,
-    pub(crate) changed: Option<Changed>,
-}
-
-impl Orders {
-    /// Holds what follows for this long; counts as a hit when longer than nothing.
-    pub fn wait(&mut self, time: Duration) {
-        if !time.is_zero() {
-            self.hit = true;
-            self.list.push(Order::Wait(time));
-        }
-    }
-
-    /// Passes a piece on. No hit by itself.
-    pub fn send(&mut self, item: Item) {
-        self.list.push(Order::Send(item));
-    }
-
-    /// Answers in the upstream's place; counts as a hit.
-    pub fn answer(&mut self, answer: Answer) {
-        self.hit = true;
-        self.list.push(Order::Answer(answer));
-    }
-
-    /// Ends the exchange; counts as a hit.
-    pub fn end(&mut self, ending: Ending) {
-        self.hit = true;
-        self.list.push(Order::End(ending));
-    }
-
-    /// Presents a flawed certificate; counts as a hit.
-    pub fn certificate(&mut self, flaw: Flaw) {
-        self.hit = true;
-        self.list.push(Order::Certificate(flaw));
-    }
-
-    /// Asks to be called again after this time; counts as a hit.
-    pub fn again(&mut self, time: Duration) {
-        self.hit = true;
-        self.list.push(Order::Again(time));
-    }
-
-    /// Says that this effect has changed something.
-    pub fn hit(&mut self) {
-        self.hit = true;
-    }
-
-    /// Says that this effect cannot act on this exchange, and why.
-    pub fn impossible(&mut self, reason: &'static str) {
-        self.impossible = Some(reason);
-    }
-
-    /// Says that this effect could act but this exchange gave it no cause to, and why (a request
-    /// within the limit). Neither a hit nor impossible.
-    pub fn let_go(&mut self, reason: &'static str) {
-        self.let_go = Some(reason);
-    }
-
-    /// Says how many bytes and events of the body this effect has changed now. Without it they are
-    /// counted from what goes in and comes out; an effect that has once said so is not counted.
-    pub fn changed(&mut self, bytes: u64, events: u64) {
-        let so_far = self.changed.unwrap_or_default();
-        let (bytes, events) = (so_far.bytes + bytes, so_far.events + events);
-        self.changed = Some(Changed { bytes, events });
-    }
-
-    /// Writes a figure to the decision journal (for example the share really reached).
-    pub fn note(&mut self, name: &'static str, value: f64) {
-        self.notes.push((name, value));
-    }
 }
 
 /// Lists the kinds of fault: `module::Spec` each. From this one list come the YAML keys, the
@@ -463,15 +343,23 @@ catalogue! {
     structured::Structured,
     tool_calls::ToolCalls,
     slow_stream::SlowStream,
+    keep_alive::KeepAliveOnly,
     stall::Stall,
     drop::DropEvents,
+    duplicate::Duplicate,
+    reorder::Reorder,
+    strip::Strip,
     corrupt::Corrupt,
     error::Error,
     truncate::Truncate,
+    burst::Burst,
+    regroup::Regroup,
     bandwidth::Bandwidth,
     slice::Slice,
     slow_close::SlowClose,
 }
 
+#[cfg(test)]
+mod pieces_tests;
 #[cfg(test)]
 mod tests;

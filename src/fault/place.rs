@@ -226,8 +226,7 @@ impl Follower {
     }
 
     fn step_event(&mut self, event: &Event) -> Found {
-        // A comment; but an empty message is one like any other.
-        if event.data.is_empty() && event.framing != Framing::Grpc {
+        if is_comment(event) {
             self.reading = Reading::default();
             return self.step_bytes(event.raw.len());
         }
@@ -287,6 +286,16 @@ impl Follower {
         Found::Within { bytes, share }
     }
 
+    /// Counts a piece that `step` has looked at and that goes on, wherever the place is.
+    pub(super) fn pass(&mut self, item: &Item) {
+        self.seen.bytes += item.raw().len() as u64;
+        if let Item::Event(event) = item
+            && !is_comment(event)
+        {
+            self.count(self.reading.tokens.into());
+        }
+    }
+
     /// Counts a piece that lies behind the place, so that the length of the answer is known.
     pub(super) fn count_on(&mut self, item: &Item) {
         if let Item::Event(event) = item
@@ -313,6 +322,11 @@ impl Follower {
             self.lengths.learn(&self.model, self.seen.tokens, ended);
         }
     }
+}
+
+/// Whether an event is a comment; but an empty message of a gRPC call is one like any other.
+pub(super) fn is_comment(event: &Event) -> bool {
+    event.data.is_empty() && event.framing != Framing::Grpc
 }
 
 #[cfg(test)]

@@ -9,37 +9,37 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::lengths::Lengths;
-use super::place::{Follower, Found, NO_PLACE, unreadable};
+use super::place::unreadable;
+use super::pulse::{Beat, KeepAlive, framing_of};
+use super::spot::{At, Here, Seeker};
 use super::{Arming, Effect, Fault, Impossible, Invalid, Orders, Place, Spec};
-use crate::exchange::{Event, Framing, Grain, Item, Level};
+use crate::dialect::Dialect;
+use crate::exchange::{Framing, Grain, Item, Level};
 use crate::units::Span;
 
 /// A pause in the middle of an answer, which then goes on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stall {
+    /// Where to pause, by what stands there, as in `truncate`: `before_body`, `after_first_token`,
+    /// `mid_arguments`, `mid_event`, `mid_character`, `before_terminal` or `after_terminal`. Default:
+    /// none.
+    pub at: Option<At>,
     /// Where to pause, as in `truncate`: `90 tokens`, `12 events`, `20 rows`, `4kB`, `30% tokens`,
     /// `30%`. Default: after the first token of a stream, before the body of a whole answer; on raw
     /// TCP before the first byte that comes back.
     pub after: Option<Place>,
     /// For how long, up to 1h. Default 30s.
     pub pause: Option<Span>,
-    /// What is sent meanwhile: `none`, or `comments` (`: keep-alive`), which reset the idle timers
-    /// of clients. Only SSE streams have comments; other answers pause in silence. Default none.
+    /// What is sent meanwhile: `none`; `comments` (`: keep-alive`), which reset the idle timers of
+    /// clients; `pings`, the provider's own; `comment_as_data` or `blank_events`, on which clients fail.
+    /// SSE streams and WebSockets have them, between two events; other answers pause in silence.
+    /// Default none.
     pub keep_alive: Option<KeepAlive>,
-    /// The time between keep-alives, from 10ms. Default 5s.
+    /// The time between keep-alives, from 10ms to 1h. Default 5s.
     pub every: Option<Span>,
-}
-
-/// What is sent during a pause.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeepAlive {
-    /// SSE comments, which clients ignore but whose bytes they see.
-    Comments,
-    /// Nothing.
-    #[default]
-    None,
+    /// What `comments` and `comment_as_data` say. Default keep-alive.
+    pub comment: Option<String>,
 }
 
 impl Spec for Stall {
@@ -52,17 +52,17 @@ impl Spec for Stall {
         if pause.is_zero() || pause > Duration::from_secs(3600) {
             return Err(Invalid::new("pause", "a pause is longer than nothing and at most 1h"));
         }
-        let comments = self.keep_alive == Some(KeepAlive::Comments);
-        if self.every.is_some() && !comments {
-            return Err(Invalid::new("every", "`every` needs `keep_alive: comments`"));
-        }
-        let every = self.every.map_or(Duration::from_secs(5), |span| span.0);
-        if every < Duration::from_millis(10) {
-            return Err(Invalid::new("every", "keep-alives come at most every 10ms"));
+        Seeker::check(self.at, self.after)?;
+        let kind = self.keep_alive.unwrap_or_default();
+        let beat = Beat::checked(kind, self.every, self.comment.as_deref())?;
+        if beat.is_none() && (self.every.is_some() || self.comment.is_some()) {
+            let field = if self.every.is_some() { "every" } else { "comment" };
+            return Err(Invalid::new(field, format!("`{field}` needs `keep_alive: comments`")));
         }
         Ok(Box::new(Loaded {
+            at: self.at,
             after: self.after,
-            pause: Pause { time: pause, every: comments.then_some(every) },
+            pause: Pause { time: pause, beat },
             lengths: Arc::default(),
         }))
     }
@@ -70,16 +70,17 @@ impl Spec for Stall {
 
 #[derive(Debug)]
 struct Loaded {
+    at: Option<At>,
     after: Option<Place>,
     pause: Pause,
     lengths: Arc<Lengths>,
 }
 
 /// How long, and what is sent meanwhile.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pause {
     time: Duration,
-    every: Option<Duration>,
+    beat: Option<Beat>,
 }
 
 impl Fault for Loaded {
@@ -89,17 +90,20 @@ impl Fault for Loaded {
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         let raw = arming.exchange.level == Level::Connection;
-        let place = match self.after {
-            Some(place) if raw && !place.is_bytes() => return Err(NO_PLACE),
-            Some(place) => place,
-            None if raw => Place::Bytes(0),
-            None => Place::Tokens(1),
+        let place = match (self.at, self.after) {
+            (None, None) if raw => Some(Place::Bytes(0)),
+            (None, None) => Some(Place::Tokens(1)),
+            (_, place) => place,
         };
+        let seeker = Seeker::new(self.at, place, &self.lengths, arming)?;
         Ok(Box::new(Stalling {
-            pause: self.pause,
-            grain: if place.is_bytes() { Grain::Bytes } else { Grain::Event },
-            whole_at_start: self.after.is_none(),
-            follower: Some(Follower::new(place, &self.lengths, arming)),
+            pause: self.pause.clone(),
+            grain: seeker.grain(),
+            whole_at_start: self.at.is_none() && self.after.is_none(),
+            seeker: Some(seeker),
+            at: self.at,
+            framing: None,
+            dialect: arming.dialect,
             done: false,
         }))
     }
@@ -111,7 +115,11 @@ struct Stalling {
     /// A whole answer is held before its first byte, since no place in it was named.
     whole_at_start: bool,
     /// None when there is nothing to look for.
-    follower: Option<Follower>,
+    seeker: Option<Seeker>,
+    at: Option<At>,
+    /// Of the stream, where its head says it.
+    framing: Option<Framing>,
+    dialect: &'static dyn Dialect,
     /// The pause is over.
     done: bool,
 }
@@ -128,78 +136,93 @@ impl Effect for Stalling {
         head: &mut response::Parts,
         out: &mut Orders,
     ) {
+        self.framing = framing_of(head).ok();
         if let Some(reason) = unreadable(head) {
             out.impossible(reason);
-            self.follower = None;
+            self.seeker = None;
         }
     }
 
     fn on_item(&mut self, _: Duration, item: Item, out: &mut Orders) {
-        let Some(follower) = &mut self.follower else { return out.send(item) };
+        let Some(seeker) = &mut self.seeker else { return out.send(item) };
         if self.done {
             // Followed on to its end, for the lengths of answers to come.
-            follower.count_on(&item);
+            seeker.count_on(&item);
             return out.send(item);
         }
         if self.whole_at_start && matches!(item, Item::Message(_)) {
-            self.pause.hold(None, out);
-            self.done = true;
+            self.hold(None, out);
             return out.send(item);
         }
-        match follower.step(&item) {
-            Found::Later => out.send(item),
-            Found::Never(reason) => {
+        match seeker.step(&item) {
+            Here::Later => out.send(item),
+            Here::Never(reason) => {
                 out.impossible(reason);
-                self.follower = None;
+                self.seeker = None;
                 out.send(item);
             }
-            Found::Before => {
-                let framing = match &item {
-                    Item::Event(event) => Some(event.framing),
-                    _ => None,
-                };
-                self.pause.hold(framing, out);
-                self.done = true;
-                follower.count_on(&item);
+            Here::Before => {
+                seeker.count_on(&item);
+                self.hold(self.between(&item), out);
                 out.send(item);
             }
-            Found::Within { bytes, .. } => {
-                let raw = item.raw();
-                if bytes > 0 {
-                    out.send(Item::Bytes(raw.slice(..bytes)));
-                }
-                self.pause.hold(None, out);
-                self.done = true;
-                out.send(Item::Bytes(raw.slice(bytes..)));
+            Here::After => {
+                let between = self.between(&item);
+                out.send(item);
+                self.hold(between, out);
             }
+            Here::Instead(_) => {
+                let bytes = item.raw().len() / 2;
+                self.hold_within(&item, bytes, out);
+            }
+            Here::Within { bytes, .. } => self.hold_within(&item, bytes, out),
         }
     }
 
     fn on_end(&mut self, _: Duration, out: &mut Orders) {
-        if let Some(follower) = &self.follower {
-            follower.learn(true);
-            if !self.done {
-                out.impossible("the answer ended before the pause");
-            }
+        let Some(seeker) = self.seeker.take() else { return };
+        let found = seeker.step_end();
+        match found {
+            _ if self.done => {}
+            Ok(()) => self.hold(None, out),
+            Err("") => out.impossible("the answer ended before the pause"),
+            Err(reason) => out.impossible(reason),
         }
     }
 }
 
-impl Pause {
-    /// Orders the pause, with comments where the stream has them.
-    fn hold(self, framing: Option<Framing>, out: &mut Orders) {
-        let mut left = self.time;
-        if framing == Some(Framing::Sse)
-            && let Some(every) = self.every
-        {
-            while left > every {
-                out.wait(every);
-                out.send(Item::Event(Event::comment("keep-alive")));
-                left -= every;
-            }
+impl Stalling {
+    /// How the stream is framed, where keep-alives may stand beside this piece.
+    fn between(&self, item: &Item) -> Option<Framing> {
+        match item {
+            Item::Bytes(_) => self.framing.filter(|_| self.at == Some(At::BeforeBody)),
+            Item::Event(event) => Some(event.framing),
+            Item::Message(_) => None,
         }
-        out.wait(left);
-        out.note("paused", self.time.as_secs_f64());
+    }
+
+    /// Orders the pause; between two events with keep-alives, where the stream has them.
+    fn hold(&mut self, between: Option<Framing>, out: &mut Orders) {
+        self.done = true;
+        let time = self.pause.time;
+        let pulse = match (&self.pause.beat, between) {
+            (Some(beat), Some(framing)) => beat.pulse(self.dialect, framing, Some(time)),
+            _ => None,
+        };
+        match pulse {
+            Some(pulse) => out.pulse(pulse),
+            None => out.wait(time),
+        }
+        out.note("paused", time.as_secs_f64());
+    }
+
+    fn hold_within(&mut self, item: &Item, bytes: usize, out: &mut Orders) {
+        let raw = item.raw();
+        if bytes > 0 {
+            out.send(Item::Bytes(raw.slice(..bytes)));
+        }
+        self.hold(None, out);
+        out.send(Item::Bytes(raw.slice(bytes..)));
     }
 }
 
@@ -207,6 +230,7 @@ impl Pause {
 mod tests {
     use super::super::testing::{Played, Upstream, build, exchange, invalid, ms, play};
     use super::*;
+    use crate::exchange::Event;
 
     fn stalled(yaml: &str, upstream: &Upstream) -> Played {
         play(&[build::<Stall>(yaml).as_ref()], &exchange(1), upstream)
@@ -230,6 +254,34 @@ mod tests {
         assert_eq!(played.sent[2].0, ms(5012));
         assert_eq!(played.sent[2].1.raw().as_ref(), b": keep-alive\n\n");
         assert_eq!(played.time_of("t1"), ms(12_012));
+    }
+
+    #[test]
+    fn positions_are_found_and_half_events_stay_whole() {
+        let stream = Upstream::stream(3, ms(1));
+        for (at, before) in [
+            ("before_body", 0),
+            ("after_first_token", 2),
+            ("mid_event", 3),
+            ("before_terminal", 5),
+            ("after_terminal", 6),
+        ] {
+            let played = stalled(&format!("{{ at: {at}, pause: 30s }}"), &stream);
+            let raw: Vec<u8> =
+                played.sent.iter().flat_map(|(_, item)| item.raw().to_vec()).collect();
+            let came: Vec<u8> =
+                stream.items.iter().flat_map(|(_, item)| item.raw().to_vec()).collect();
+            assert_eq!(raw, came, "{at}");
+            let early = played.sent.iter().filter(|(time, _)| *time < ms(30_000)).count();
+            assert_eq!((early, played.note("paused")), (before, Some(30.0)), "{at}");
+        }
+    }
+
+    #[test]
+    fn keep_alives_never_stand_inside_an_event() {
+        let yaml = "{ at: mid_event, pause: 12s, keep_alive: comments, every: 5s }";
+        let played = stalled(yaml, &Upstream::stream(3, ms(1)));
+        assert!(played.sent.iter().all(|(_, item)| item.raw().as_ref() != b": keep-alive\n\n"));
     }
 
     #[test]

@@ -175,7 +175,24 @@ impl Upstream {
             .enumerate()
             .map(|(i, data)| (gap * i as u32, Item::Event(Event::sse(data))))
             .collect();
+        Self::events(items)
+    }
+
+    /// A stream of SSE events with these payloads, so long after each other.
+    pub(super) fn sse(data: &[&str], gap: Duration) -> Self {
+        let item = |(i, data): (usize, &&str)| (gap * i as u32, Item::Event(Event::sse(data)));
+        Self::events(data.iter().enumerate().map(item).collect())
+    }
+
+    pub(super) fn events(items: Vec<(Duration, Item)>) -> Self {
         Self { took: ms(10), status: StatusCode::OK, headers: HeaderMap::new(), items }
+    }
+
+    /// The same with the content type of SSE in its head.
+    pub(super) fn typed(mut self) -> Self {
+        let kind = http::HeaderValue::from_static("text/event-stream");
+        self.headers.insert("content-type", kind);
+        self
     }
 
     /// A whole answer of this many tokens.
@@ -198,6 +215,10 @@ pub(super) struct Played {
     pub(super) answer: Option<(Duration, Answer)>,
     pub(super) sent: Vec<(Duration, Item)>,
     pub(super) ending: Option<(Duration, Ending)>,
+    /// It ended with keep-alives for ever, of which three were sent.
+    pub(super) endless: bool,
+    /// How many pieces were sent before each order to join the next one to them.
+    pub(super) joins: Vec<usize>,
     pub(super) end: Duration,
     pub(super) fired: Vec<Fired>,
     pub(super) grain: Grain,
@@ -274,6 +295,17 @@ pub(super) fn arm_with(
     Ok((effect, draw))
 }
 
+/// Plays one exchange of this dialect through one fault.
+pub(super) fn play_one(
+    dialect: &'static dyn Dialect,
+    fault: &dyn Fault,
+    upstream: &Upstream,
+) -> Played {
+    let mut chain = Chain::default();
+    chain.push(0, arm_with(fault, Duration::ZERO, &exchange(1), dialect).unwrap().0);
+    finish(chain, Duration::ZERO, upstream)
+}
+
 /// Plays one exchange through faults, in order.
 pub(super) fn play(faults: &[&dyn Fault], exchange: &Exchange, upstream: &Upstream) -> Played {
     play_at(Duration::ZERO, faults, exchange, upstream)
@@ -312,11 +344,15 @@ pub(super) fn play_as(
     for (index, fault) in faults.iter().enumerate() {
         chain.push(index, arm_with(*fault, at, exchange, dialect)?.0);
     }
+    Ok(finish(chain, at, upstream))
+}
+
+fn finish(mut chain: Chain, at: Duration, upstream: &Upstream) -> Played {
     let mut pump = Pump { now: at, played: Played { grain: chain.grain(), ..Played::default() } };
     pump.run(&mut chain, upstream);
     pump.played.end = pump.now;
     pump.played.fired = chain.fired().cloned().collect();
-    Ok(pump.played)
+    pump.played
 }
 
 struct Pump {
@@ -354,6 +390,9 @@ impl Pump {
         }
         self.played.head = Some((self.now, head));
         for (after, item) in &upstream.items {
+            if self.ring(chain, came + *after) {
+                return;
+            }
             self.now = self.now.max(came + *after);
             let orders = chain.on_item(self.now, item.clone());
             if self.carry_out(orders) {
@@ -362,6 +401,19 @@ impl Pump {
         }
         let orders = chain.on_end(self.now);
         self.carry_out(orders);
+    }
+
+    /// Tells the effects of the times that lie before this one. Whether the exchange is over.
+    fn ring(&mut self, chain: &mut Chain, until: Duration) -> bool {
+        while let Some(due) = chain.due().filter(|due| *due < until) {
+            self.now = self.now.max(due);
+            let orders = chain.on_due(self.now);
+            assert_ne!(chain.due(), Some(due), "a busy spin");
+            if self.carry_out(orders) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether the exchange is over.
@@ -380,6 +432,23 @@ impl Pump {
                 Order::End(ending) => {
                     self.played.ending = Some((self.now, ending));
                     return true;
+                }
+                Order::Join => self.played.joins.push(self.played.sent.len()),
+                Order::Pulse(mut pulse) => {
+                    if pulse.time.is_none() {
+                        self.played.endless = true;
+                        // Three are as good as all.
+                        pulse.time = Some(pulse.every * 3 + pulse.every / 2);
+                    }
+                    while let Some((wait, beats)) = pulse.step() {
+                        self.now += wait;
+                        if beats {
+                            self.played.sent.push((self.now, pulse.item.clone()));
+                        }
+                    }
+                    if self.played.endless {
+                        return true;
+                    }
                 }
                 Order::Send(item) => self.played.sent.push((self.now, item)),
                 Order::Wait(time) => self.now += time,

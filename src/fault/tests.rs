@@ -64,9 +64,15 @@ fn effects_of_one_fault_combine_in_their_order() {
 #[test]
 fn compressed_answers_pass_byte_for_byte() {
     for (name, yaml) in [
+        ("burst", "{ collect: 2 tokens }"),
         ("corrupt", "{}"),
         ("degrade", "{ text: empty, model: x }"),
         ("drop", "{}"),
+        ("duplicate", "{}"),
+        ("reorder", "{}"),
+        ("regroup", "{ split: 2 }"),
+        ("strip", "{ parts: [done] }"),
+        ("truncate", "{ at: before_terminal, ending: reset }"),
         ("error", "{ after: 1 token }"),
         ("rate_limit", "{ tokens_per_minute: 600, headers: none }"),
         ("saturation", "{ slots: 1, decode_tokens_per_second: 1 }"),
@@ -107,7 +113,11 @@ fn a_later_effect_reckons_with_the_waits_before_it() {
 fn the_same_seed_gives_the_same_fate_whatever_the_order() {
     // The kinds without shared state; the docs of the others say that order matters.
     for (name, yaml) in [
+        ("burst", "{ collect: 2 tokens }"),
         ("corrupt", "{ percent: 50%, characters: 2 }"),
+        ("duplicate", "{ percent: 50% }"),
+        ("regroup", "{ merge: 1..3, split: 2..4 }"),
+        ("reorder", "{ percent: 50%, window: 3 }"),
         ("drop", "{ percent: 50% }"),
         ("latency", "{ distribution: { lognormal: { p50: 300ms, p99: 2s } } }"),
         ("slow_stream", "{ tokens_per_second: 8, jitter: 50% }"),

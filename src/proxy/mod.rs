@@ -6,6 +6,7 @@ mod behind;
 mod call;
 mod connection;
 mod destination;
+mod due;
 mod entrance;
 mod forward;
 mod headers;

@@ -1,6 +1,7 @@
 //! Carries out what faults order, in the order they order it. It holds pieces back, sends, ends;
 //! it decides nothing itself. While it holds, the upstream is not read, as with a slow reader.
 
+mod pulse;
 mod reading;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::answer::AnswerBody;
 use super::call::Books;
 use super::connection::{Connection, Killed};
+use super::due::Due;
 use super::headers;
 use super::packing::Packing;
 use super::rehearsal::rehearse;
@@ -106,7 +108,7 @@ async fn ask_about_request(connection: &Connection, passing: &mut Passing) -> As
                     Order::Answer(answer) => return Ask::Answer(answer),
                     Order::End(ending) => return Ask::End(ending),
                     // There is no answer yet that a piece could belong to, no handshake any more.
-                    Order::Send(_) | Order::Certificate(_) => {}
+                    Order::Certificate(_) | Order::Join | Order::Pulse(_) | Order::Send(_) => {}
                 }
             }
             if !again {
@@ -168,16 +170,16 @@ async fn call(connection: Arc<Connection>, mut passing: Passing) -> Outcome {
             match order {
                 // Behind a piece that is sent before the body, or a clean end, comes the head first.
                 order if !orders.is_empty() => orders.push_back(order),
-                Order::Send(_) | Order::End(Ending::Clean | Ending::CloseFrame(_)) => {
-                    orders.push_back(order);
-                }
+                Order::Pulse(_)
+                | Order::Send(_)
+                | Order::End(Ending::Clean | Ending::CloseFrame(_)) => orders.push_back(order),
                 Order::Wait(time) => hold(&connection, &mut sent.books, time).await,
                 Order::Answer(answer) => return Ok(answered(&connection, answer, sent.books)),
                 Order::End(ending) => {
                     drop(body);
                     return Err(ended(&connection, ending, sent.books).await);
                 }
-                Order::Again(_) | Order::Certificate(_) => {}
+                Order::Again(_) | Order::Certificate(_) | Order::Join => {}
             }
         }
     }
@@ -233,6 +235,8 @@ async fn pump_on(
         cut: false,
         holding: None,
         hanging: None,
+        due: Due::default(),
+        endless: false,
         length: None,
         passed: 0,
         books: sent.books,
@@ -294,6 +298,9 @@ pub(super) struct Pump {
     cut: bool,
     holding: Option<Holding>,
     hanging: Option<Hanging>,
+    due: Due,
+    /// Keep-alives alone follow.
+    endless: bool,
     /// The length that was announced to the app.
     length: Option<u64>,
     passed: u64,
@@ -327,6 +334,9 @@ impl Pump {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Killed>>> {
         loop {
+            if self.endless && self.poll_drained(cx).is_ready() {
+                return Poll::Ready(Some(Err(self.books.connection().give_up())));
+            }
             if let Some(Holding(sleep)) = &mut self.holding {
                 ready!(sleep.as_mut().poll(cx));
                 self.holding = None;
@@ -340,13 +350,19 @@ impl Pump {
             }
             match self.orders.pop_front() {
                 Some(Order::Send(item)) if item.raw().is_empty() => {}
-                Some(Order::Send(item)) => return Poll::Ready(Some(Ok(self.send(&item)))),
+                Some(Order::Send(item)) => {
+                    let item = self.joined(item);
+                    return Poll::Ready(Some(Ok(self.send(&item))));
+                }
+                Some(Order::Pulse(pulse)) => self.pulse(pulse),
                 Some(Order::Wait(time)) => {
                     self.books.hold();
                     self.holding =
                         Some(Holding(self.books.connection().dependency.clock.hold(time, None)));
                 }
                 Some(Order::End(ending)) => self.end(ending),
+                // What it would join to was not sent.
+                Some(Order::Join) => {}
                 // Too late for these: the head has gone out.
                 Some(Order::Again(_) | Order::Answer(_) | Order::Certificate(_)) => {}
                 None if self.stage == Stage::Over => {
@@ -426,15 +442,19 @@ impl Pump {
         match ending {
             Ending::Clean => Poll::Ready(None),
             Ending::Hang => {
-                let drain = &self.books.connection().dependency.drain;
-                let Hanging(drained) = self
-                    .hanging
-                    .get_or_insert_with(|| Hanging(Box::pin(drain.clone().cancelled_owned())));
-                ready!(drained.as_mut().poll(cx));
+                ready!(self.poll_drained(cx));
                 Poll::Ready(Some(self.books.connection().give_up()))
             }
             ending => self.books.connection().poll_killed(cx, ending).map(Some),
         }
+    }
+
+    /// Ready when what hangs is to end.
+    fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let drain = &self.books.connection().dependency.drain;
+        let Hanging(drained) =
+            self.hanging.get_or_insert_with(|| Hanging(Box::pin(drain.clone().cancelled_owned())));
+        drained.as_mut().poll(cx)
     }
 }
 

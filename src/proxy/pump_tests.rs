@@ -216,6 +216,36 @@ async fn a_cut_comes_after_exactly_so_many_events() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn bursts_come_at_their_time_and_hold_nothing_longer() {
+    let faults = [("burst", json!({ "every": "10m" }))];
+    let mut bench = Bench::start(9, Duration::from_secs(240), &faults).await;
+    let (times, whole) = events(bench.ask().await.into_body()).await;
+    assert!(whole);
+    // An event each 4 minutes: at 0, 4 and 8, delivered at 10; the next burst begins at 12.
+    let minutes: Vec<u64> =
+        times.iter().map(|time| (time.as_millis() as u64 + 100) / 60_000).collect();
+    assert_eq!(minutes, [10, 10, 10, 22, 22, 22, 32, 32, 32], "the last waits for the end alone");
+    assert_eq!(bench.call().await.ended, CallEnd::Complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alives_for_ever_end_with_the_app() {
+    let faults = [("keep_alive", json!({ "every": "10s" }))];
+    let Bench { mut app, mut tap } = Bench::start(3, Duration::ZERO, &faults).await;
+    let request = Request::post("/").header("host", "llm").body(Empty::new()).unwrap();
+    let mut body = app.send_request(request).await.unwrap().into_body();
+    let start = Instant::now();
+    for _ in 0..100 {
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), ": keep-alive\n\n");
+    }
+    assert_eq!(start.elapsed().as_secs(), 1000);
+    drop((body, app));
+    let Some(Observation::Call(call)) = tap.next().await else { panic!("no call") };
+    assert_eq!(call.ended, CallEnd::Injected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_app_that_goes_away_while_it_is_held_is_noticed_at_once() {
     let faults = [("latency", json!({ "add": "1h" }))];
     let Bench { mut app, mut tap } = Bench::start(1, Duration::ZERO, &faults).await;

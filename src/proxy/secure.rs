@@ -239,7 +239,7 @@ async fn fate(stead: &Stead<'_>, host: &str) -> (Fate, Decision) {
                     Order::End(ending) => return (Fate::End(ending), decision),
                     Order::Wait(time) => clock.sleep(time).await,
                     // There is nothing to answer, and nothing to send.
-                    Order::Answer(_) | Order::Send(_) => {}
+                    Order::Answer(_) | Order::Join | Order::Pulse(_) | Order::Send(_) => {}
                 }
             }
         }

@@ -184,6 +184,9 @@ impl Socket {
         let dialect = dependency.dialect_of((&asked.method, &asked.uri, &asked.headers), b"");
         let decision = dependency.engine.decide(now, asked, dialect);
         self.down.relent(&mut self.books);
+        for item in self.books.decision.chain.release(now) {
+            self.down.send(item, &mut self.books);
+        }
         self.up.relent(&mut self.books);
         self.books.identify(&self.exchange);
         self.books.decide_anew(decision);
@@ -209,7 +212,7 @@ impl Socket {
             let mut answer = self.answer.clone();
             orders.extend(chain.on_response(index, now, Duration::ZERO, &mut answer));
         }
-        orders.retain(|order| matches!(order, Order::Send(_) | Order::End(_)));
+        orders.retain(|order| matches!(order, Order::Send(_) | Order::End(_) | Order::Pulse(_)));
         orders
     }
 

@@ -1,6 +1,7 @@
 //! The proxy on real sockets: raw bytes in, raw bytes out.
 
 mod conformance;
+mod content;
 mod ends;
 mod faults;
 mod forward;

@@ -82,7 +82,9 @@ impl Client {
                 Some(Order::Send(_)) => {
                     self.first_token.get_or_insert(now);
                 }
-                Some(Order::Certificate(_) | Order::End(_)) => unreachable!("saturation ends nothing"),
+                Some(
+                    Order::Certificate(_) | Order::End(_) | Order::Join | Order::Pulse(_),
+                ) => unreachable!("saturation ends nothing"),
                 None => {}
             }
             if !self.orders.is_empty() {

@@ -36,7 +36,11 @@ impl Pump {
                 None => {}
             }
             match self.stage {
-                Stage::Reading => ready!(self.poll_upstream(cx)),
+                Stage::Reading => {
+                    if self.poll_upstream(cx).is_pending() {
+                        return self.poll_due(cx);
+                    }
+                }
                 Stage::Emptying(End::Whole) => {
                     self.stage = Stage::Over;
                     let now = self.books.now();
@@ -104,6 +108,9 @@ impl Pump {
                 return None;
             }
             poll_fn(|cx| self.poll_more(cx)).await;
+        }
+        if self.orders.iter().any(|order| matches!(order, Order::Pulse(_))) {
+            return None;
         }
         let mut length = 0;
         for order in &self.orders {

@@ -121,7 +121,12 @@ impl Lane<'_> {
                 Order::Wait(time) => at = at.saturating_add(time),
                 Order::Send(item) => self.push(at, Due::Bytes(item.raw().clone())),
                 Order::End(ending) => self.push(at, Due::End(ending)),
-                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) => {}
+                // Raw bytes have no keep-alives.
+                Order::Pulse(pulse) => match pulse.time {
+                    Some(time) => at = at.saturating_add(time),
+                    None => self.push(at, Due::End(Ending::Hang)),
+                },
+                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) | Order::Join => {}
             }
         }
         at

@@ -107,7 +107,7 @@ impl Line {
                         }
                         Order::Answer(answer) => return Greeting::Answer(answer),
                         Order::End(ending) => return Greeting::End(ending),
-                        Order::Certificate(_) | Order::Send(_) => {}
+                        Order::Certificate(_) | Order::Join | Order::Pulse(_) | Order::Send(_) => {}
                     }
                 }
                 if !again {

@@ -19,7 +19,7 @@ use super::pipe::{Broken, Came, Pipe};
 use super::{Over, Raw, Way, both, end_app, finish};
 use crate::dialect::{Answer, Asked, Reply, Session, Up};
 use crate::exchange::{Exchange, Facts, Item};
-use crate::fault::Order;
+use crate::fault::{Ending, Order};
 use crate::measure::CallEnd;
 use crate::net::Stream;
 
@@ -267,7 +267,7 @@ impl Talk {
                             self.shared.lock().flights.push_back(flight);
                             return Err(Over::Ending(ending));
                         }
-                        Order::Certificate(_) | Order::Send(_) => {}
+                        Order::Certificate(_) | Order::Join | Order::Pulse(_) | Order::Send(_) => {}
                     }
                 }
                 if !again {
@@ -332,7 +332,12 @@ impl Talk {
                 }
                 Order::Wait(time) => self.dependency().clock.sleep(time).await,
                 Order::End(ending) => return Err(Over::Ending(ending)),
-                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) => {}
+                // A protocol of this kind has no keep-alives.
+                Order::Pulse(pulse) => match pulse.time {
+                    Some(time) => self.dependency().clock.sleep(time).await,
+                    None => return Err(Over::Ending(Ending::Hang)),
+                },
+                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) | Order::Join => {}
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
+use super::super::due::Due;
 use super::Books;
 use crate::dice::Dice;
 use crate::exchange::{Event, Framing, Item};
@@ -61,6 +62,7 @@ pub(super) struct Lane {
     at_border: VecDeque<Order>,
     orders: VecDeque<Order>,
     holding: Option<Holding>,
+    due: Due,
     /// Messages that no effect has seen yet, and when they came.
     queue: VecDeque<(Duration, Item)>,
     /// Bytes in the queue.
@@ -100,6 +102,7 @@ impl Lane {
             at_border: VecDeque::new(),
             orders: VecDeque::new(),
             holding: None,
+            due: Due::default(),
             queue: VecDeque::new(),
             ahead: 0,
             dirty: false,
@@ -361,11 +364,36 @@ impl Lane {
                     }
                     return Poll::Ready(Err(Stop::Ordered(ending)));
                 }
-                Some(Order::Again(_) | Order::Answer(_) | Order::Certificate(_)) => {}
+                Some(Order::Pulse(mut pulse)) => {
+                    // While it lasts, the orders behind it wait, and messages that come are kept.
+                    let Some((wait, beats)) = pulse.step() else { continue };
+                    let piece = beats.then(|| Order::Send(pulse.item.clone()));
+                    self.orders.push_front(Order::Pulse(pulse));
+                    if let Some(piece) = piece {
+                        self.orders.push_front(piece);
+                    }
+                    self.orders.push_front(Order::Wait(wait));
+                }
+                Some(Order::Again(_) | Order::Answer(_) | Order::Certificate(_) | Order::Join) => {}
+                None if self.poll_due(cx, books) => {}
                 None if self.show_next(books) => {}
                 None => return self.poll_flush(cx, to),
             }
         }
+    }
+
+    /// Tells the effects of the time, where one of them waits for it; false when none does.
+    fn poll_due(&mut self, cx: &mut Context<'_>, books: &mut Books) -> bool {
+        if self.way == Way::Up || !self.queue.is_empty() {
+            return false;
+        }
+        let due = books.decision.chain.due();
+        if self.due.poll(cx, due, books.connection().dependency.clock.as_ref()).is_pending() {
+            return false;
+        }
+        let now = books.now();
+        self.orders.extend(books.decision.chain.on_due(now));
+        true
     }
 
     /// Shows the next message to the effects; false when there is none.
@@ -395,7 +423,7 @@ impl Lane {
     }
 
     /// Puts a piece on its way.
-    fn send(&mut self, item: Item, books: &mut Books) {
+    pub(super) fn send(&mut self, item: Item, books: &mut Books) {
         let bytes = match item {
             Item::Event(event) if event.framing != Framing::WebSocket || event.raw.is_empty() => {
                 self.framed(&event)

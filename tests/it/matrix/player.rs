@@ -164,6 +164,13 @@ impl Stage {
         let items = pieces(chain, recording, cuts);
         self.expected = items.iter().cloned().collect();
         for item in items {
+            while let Some(due) = chain.due().filter(|due| *due <= self.now) {
+                self.say(&format!("at {due:?}:"));
+                let orders = chain.on_due(due);
+                if self.carry_out(orders) {
+                    return;
+                }
+            }
             let orders = chain.on_item(self.now, item);
             if self.carry_out(orders) {
                 return;
@@ -204,7 +211,17 @@ impl Stage {
                     }
                     self.now += time;
                 }
-                _ => self.say("something else"),
+                Order::Join => self.say("joined with"),
+                Order::Pulse(pulse) => {
+                    let piece = shown(pulse.item.raw());
+                    let Some(time) = pulse.time else {
+                        self.say(&format!("for ever, each {:?}: {piece}", pulse.every));
+                        return true;
+                    };
+                    self.say(&format!("for {time:?}, each {:?}: {piece}", pulse.every));
+                    self.now += time;
+                }
+                Order::Certificate(_) => self.say("something else"),
             }
         }
         false

@@ -16,6 +16,7 @@ use brownout::net::{Clock, RealClock};
 use brownout::proxy::{Listener, Options, Proxy, Running};
 use brownout::units::Ramp;
 use http::{request, response};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -184,6 +185,20 @@ impl Bench {
         let openai = dialect::by_kind("openai").unwrap();
         let listener = Listener::new("llm", openai, upstream.parse().unwrap());
         Self::of(listener, script, options).await
+    }
+
+    /// With an effect of the experiment file, armed.
+    pub(crate) async fn with_effect(
+        upstream: SocketAddr,
+        name: &'static str,
+        options: Value,
+    ) -> Self {
+        let rule = real_rule(name, options);
+        let openai = dialect::by_kind("openai").unwrap();
+        let listener = Listener::new("llm", openai, format!("http://{upstream}").parse().unwrap());
+        let bench = Self::with(listener, rule, Options::default()).await;
+        bench.arm();
+        bench
     }
 
     /// In front of this dependency, which is called `llm`.

@@ -187,7 +187,11 @@ impl Talk {
                     break;
                 }
                 Order::End(ending) => return Err(Over::Ending(ending)),
-                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) => {}
+                Order::Pulse(pulse) => match pulse.time {
+                    Some(time) => self.dependency().clock.sleep(time).await,
+                    None => return Err(Over::Ending(Ending::Hang)),
+                },
+                Order::Again(_) | Order::Answer(_) | Order::Certificate(_) | Order::Join => {}
             }
         }
         Ok(())
