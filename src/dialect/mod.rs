@@ -13,6 +13,7 @@ mod cohere;
 mod compatible;
 mod gemini;
 pub mod grpc;
+mod kind;
 pub mod listing;
 mod mcp;
 mod mistral;
@@ -41,6 +42,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 
 pub use self::asks::Offered;
 pub use self::class::inband_message;
+pub use self::kind::{KINDS, by_kind};
 pub use self::listing::{Arrangement, Listing};
 pub use self::outline::{Outline, Reason, Slot, Spot};
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
@@ -467,72 +469,3 @@ pub const STORE_CLASSES: &[&str] = &[
 
 /// Classes of failure that tools behind MCP have besides.
 pub const TOOL_CLASSES: &[&str] = &["session_lost", "tool_error"];
-
-/// The kinds of dependency that `kind:` names.
-pub const KINDS: &[&str] = &[
-    "anthropic",
-    "anthropic-vertex",
-    "auto",
-    "azure-openai",
-    "bedrock",
-    "chroma",
-    "cohere",
-    "elasticsearch",
-    "gemini",
-    "grpc",
-    "http",
-    "llama-cpp",
-    "mcp",
-    "milvus",
-    "mistral",
-    "ollama",
-    "openai",
-    "openrouter",
-    "opensearch",
-    "pinecone",
-    "postgres",
-    "qdrant",
-    "redis",
-    "sglang",
-    "tcp",
-    "tgi",
-    "vertex",
-    "vllm",
-    "weaviate",
-];
-
-/// The dialect of a kind, None when there is no such kind.
-pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
-    match kind {
-        "anthropic" => Some(&anthropic::ANTHROPIC),
-        "anthropic-vertex" => Some(&anthropic::ON_VERTEX),
-        "cohere" => Some(&cohere::Cohere),
-        "gemini" => Some(&gemini::GEMINI),
-        "mistral" => Some(&mistral::Mistral),
-        "ollama" => Some(&ollama::Ollama),
-        "vertex" => Some(&gemini::VERTEX),
-        "auto" => Some(&auto::Auto),
-        "mcp" => Some(&mcp::Mcp),
-        "azure-openai" => Some(&azure::AzureOpenAi),
-        "bedrock" => Some(&bedrock::Bedrock),
-        "openai" => Some(&openai::OpenAi),
-        "llama-cpp" => Some(&compatible::LLAMA_CPP),
-        "openrouter" => Some(&compatible::OPENROUTER),
-        "sglang" => Some(&compatible::SGLANG),
-        "tgi" => Some(&compatible::TGI),
-        "vllm" => Some(&compatible::VLLM),
-        "postgres" => Some(&postgres::Postgres),
-        "qdrant" => Some(&qdrant::Qdrant),
-        "redis" => Some(&redis::Redis),
-        "tcp" => Some(&tcp::Tcp),
-        "grpc" => Some(&grpc::ANY),
-        "http" => Some(&plain::Plain),
-        "chroma" => Some(&store::CHROMA),
-        "elasticsearch" => Some(&store::ELASTICSEARCH),
-        "opensearch" => Some(&store::OPENSEARCH),
-        "milvus" => Some(&store::MILVUS),
-        "pinecone" => Some(&store::PINECONE),
-        "weaviate" => Some(&store::WEAVIATE),
-        _ => None,
-    }
-}
