@@ -14,6 +14,7 @@ mod compatible;
 mod failure;
 mod gemini;
 pub mod grpc;
+mod kind;
 pub mod listing;
 mod mcp;
 mod mistral;
@@ -44,6 +45,7 @@ pub use self::class::inband_message;
 pub use self::failure::{
     Answer, FAILURE_CLASSES, Failure, Finish, Gauge, Quota, STORE_CLASSES, TOOL_CLASSES,
 };
+pub use self::kind::{KINDS, by_kind};
 pub use self::listing::{Arrangement, Listing};
 pub use self::outline::{Outline, Reason, Slot, Spot};
 pub use self::session::{Asked, Down, Refusal, Reply, Session, Up};
@@ -385,73 +387,4 @@ pub struct Reading {
     pub usage: Option<(u32, u32)>,
     /// An error reported inside a good status.
     pub error: Option<String>,
-}
-
-/// The kinds of dependency that `kind:` names.
-pub const KINDS: &[&str] = &[
-    "anthropic",
-    "anthropic-vertex",
-    "auto",
-    "azure-openai",
-    "bedrock",
-    "chroma",
-    "cohere",
-    "elasticsearch",
-    "gemini",
-    "grpc",
-    "http",
-    "llama-cpp",
-    "mcp",
-    "milvus",
-    "mistral",
-    "ollama",
-    "openai",
-    "openrouter",
-    "opensearch",
-    "pinecone",
-    "postgres",
-    "qdrant",
-    "redis",
-    "sglang",
-    "tcp",
-    "tgi",
-    "vertex",
-    "vllm",
-    "weaviate",
-];
-
-/// The dialect of a kind, None when there is no such kind.
-pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
-    match kind {
-        "anthropic" => Some(&anthropic::ANTHROPIC),
-        "anthropic-vertex" => Some(&anthropic::ON_VERTEX),
-        "cohere" => Some(&cohere::Cohere),
-        "gemini" => Some(&gemini::GEMINI),
-        "mistral" => Some(&mistral::Mistral),
-        "ollama" => Some(&ollama::Ollama),
-        "vertex" => Some(&gemini::VERTEX),
-        "auto" => Some(&auto::Auto),
-        "mcp" => Some(&mcp::Mcp),
-        "azure-openai" => Some(&azure::AzureOpenAi),
-        "bedrock" => Some(&bedrock::Bedrock),
-        "openai" => Some(&openai::OpenAi),
-        "llama-cpp" => Some(&compatible::LLAMA_CPP),
-        "openrouter" => Some(&compatible::OPENROUTER),
-        "sglang" => Some(&compatible::SGLANG),
-        "tgi" => Some(&compatible::TGI),
-        "vllm" => Some(&compatible::VLLM),
-        "postgres" => Some(&postgres::Postgres),
-        "qdrant" => Some(&qdrant::Qdrant),
-        "redis" => Some(&redis::Redis),
-        "tcp" => Some(&tcp::Tcp),
-        "grpc" => Some(&grpc::ANY),
-        "http" => Some(&plain::Plain),
-        "chroma" => Some(&store::CHROMA),
-        "elasticsearch" => Some(&store::ELASTICSEARCH),
-        "opensearch" => Some(&store::OPENSEARCH),
-        "milvus" => Some(&store::MILVUS),
-        "pinecone" => Some(&store::PINECONE),
-        "weaviate" => Some(&store::WEAVIATE),
-        _ => None,
-    }
 }

@@ -3,14 +3,15 @@
 use std::fs;
 
 use brownout::dialect::{self, Dialect};
-use brownout::exchange::Facts;
+use brownout::exchange::{Event, Facts};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::folder;
 
 /// A request and its answer. A file has, one after another: comments (`# kind: openai` names the
-/// dialect, `# crlf` makes the answer's lines end as Google's do), the request's line, its headers,
+/// dialect, `# crlf` makes the answer's lines end as Google's do, `# eventstream` frames each of them, its
+/// first word being the event's type, as Amazon does), the request's line, its headers,
 /// an empty line, its body in one line, an empty line, the answer's status and headers, an empty
 /// line, and its body.
 #[derive(Debug)]
@@ -55,9 +56,10 @@ impl Recording {
         let (status, headers) = head(answering)?;
         let streamed = headers.get("content-type").is_some_and(|it| it != "application/json");
         let body = if streamed { body } else { body.trim_end() };
-        let body = match comment("crlf") {
-            Some(_) => body.replace('\n', "\r\n"),
-            None => body.to_owned(),
+        let body = match (comment("crlf"), comment("eventstream")) {
+            (Some(_), _) => body.replace('\n', "\r\n").into(),
+            (None, Some(_)) => frames(body)?,
+            (None, None) => Bytes::copy_from_slice(body.as_bytes()),
         };
         Some(Self {
             name: name.to_owned(),
@@ -68,7 +70,7 @@ impl Recording {
             asked: Bytes::copy_from_slice(asked.as_bytes()),
             status: status.parse().ok()?,
             headers,
-            body: body.into(),
+            body,
         })
     }
 
@@ -84,6 +86,21 @@ impl Recording {
     pub(super) fn content_type(&self) -> Option<&str> {
         self.headers.get("content-type")?.to_str().ok()
     }
+}
+
+/// Lines of a type and a payload, framed.
+fn frames(lines: &str) -> Option<Bytes> {
+    let mut framed = Vec::new();
+    for line in lines.lines() {
+        let (kind, payload) = line.split_once(' ')?;
+        let headers = [
+            (":event-type", kind),
+            (":content-type", "application/json"),
+            (":message-type", "event"),
+        ];
+        framed.extend_from_slice(&Event::eventstream(&headers, payload).raw);
+    }
+    Some(framed.into())
 }
 
 fn head(text: &str) -> Option<(&str, HeaderMap)> {

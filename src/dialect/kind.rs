@@ -1,0 +1,75 @@
+//! The kinds of dependency by their names.
+
+use super::{
+    Dialect, anthropic, auto, azure, bedrock, cohere, compatible, gemini, grpc, mcp, mistral,
+    ollama, openai, plain, postgres, qdrant, redis, store, tcp,
+};
+
+/// The kinds of dependency that `kind:` names.
+pub const KINDS: &[&str] = &[
+    "anthropic",
+    "anthropic-vertex",
+    "auto",
+    "azure-openai",
+    "bedrock",
+    "chroma",
+    "cohere",
+    "elasticsearch",
+    "gemini",
+    "grpc",
+    "http",
+    "llama-cpp",
+    "mcp",
+    "milvus",
+    "mistral",
+    "ollama",
+    "openai",
+    "openrouter",
+    "opensearch",
+    "pinecone",
+    "postgres",
+    "qdrant",
+    "redis",
+    "sglang",
+    "tcp",
+    "tgi",
+    "vertex",
+    "vllm",
+    "weaviate",
+];
+
+/// The dialect of a kind, None when there is no such kind.
+pub fn by_kind(kind: &str) -> Option<&'static dyn Dialect> {
+    match kind {
+        "anthropic" => Some(&anthropic::ANTHROPIC),
+        "anthropic-vertex" => Some(&anthropic::ON_VERTEX),
+        "cohere" => Some(&cohere::Cohere),
+        "gemini" => Some(&gemini::GEMINI),
+        "mistral" => Some(&mistral::Mistral),
+        "ollama" => Some(&ollama::Ollama),
+        "vertex" => Some(&gemini::VERTEX),
+        "auto" => Some(&auto::Auto),
+        "mcp" => Some(&mcp::Mcp),
+        "azure-openai" => Some(&azure::AzureOpenAi),
+        "bedrock" => Some(&bedrock::Bedrock),
+        "openai" => Some(&openai::OpenAi),
+        "llama-cpp" => Some(&compatible::LLAMA_CPP),
+        "openrouter" => Some(&compatible::OPENROUTER),
+        "sglang" => Some(&compatible::SGLANG),
+        "tgi" => Some(&compatible::TGI),
+        "vllm" => Some(&compatible::VLLM),
+        "postgres" => Some(&postgres::Postgres),
+        "qdrant" => Some(&qdrant::Qdrant),
+        "redis" => Some(&redis::Redis),
+        "tcp" => Some(&tcp::Tcp),
+        "grpc" => Some(&grpc::ANY),
+        "http" => Some(&plain::Plain),
+        "chroma" => Some(&store::CHROMA),
+        "elasticsearch" => Some(&store::ELASTICSEARCH),
+        "opensearch" => Some(&store::OPENSEARCH),
+        "milvus" => Some(&store::MILVUS),
+        "pinecone" => Some(&store::PINECONE),
+        "weaviate" => Some(&store::WEAVIATE),
+        _ => None,
+    }
+}
