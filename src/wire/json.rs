@@ -23,9 +23,9 @@ pub struct Paths<S> {
 #[derive(Debug)]
 struct Node<S> {
     here: Option<S>,
-    keys: Vec<(&'static str, Node<S>)>,
-    any: Option<Box<Node<S>>>,
-    each: Option<Box<Node<S>>>,
+    keys: Vec<(&'static str, Self)>,
+    any: Option<Box<Self>>,
+    each: Option<Box<Self>>,
 }
 
 /// A value that a path leads to.

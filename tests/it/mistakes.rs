@@ -130,8 +130,8 @@ const CASES: &[Case] = &[
         &["unknown effect `trunctate` in fault `cut`", "did you mean `truncate`?", "effects: "],
     ),
     Case(
-        "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    »degrade: { how: badly }\n",
-        &["`degrade`", "not built yet", "effects: "],
+        "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    degrade: { »how: badly }\n",
+        &["unknown key `how` in `degrade`", "keys: text"],
     ),
     Case(
         "version: 1\n$DEPS\nfaults:\n  cut:\n    target: llm\n    retrieval: { shards_failed: »5 of 5 }\n",
