@@ -60,7 +60,8 @@ pub struct Latency {
 pub enum At {
     /// The end of an answer is held back: the provider's terminal event, or where there is none the
     /// last byte; an answer that is no stream as a whole.
-    AtEnd,
+    #[serde(rename = "at_end")]
+    End,
     /// Raw connections: the upstream is connected later.
     BeforeConnect,
     /// The first piece with a token is held back; what comes before it passes. An answer that is no
@@ -83,7 +84,7 @@ pub enum At {
 impl At {
     fn name(self) -> &'static str {
         match self {
-            Self::AtEnd => "at_end",
+            Self::End => "at_end",
             Self::BeforeConnect => "before_connect",
             Self::BeforeFirstToken => "before_first_token",
             Self::BeforeHead => "before_head",
@@ -94,7 +95,7 @@ impl At {
     }
 
     fn is_inside(self) -> bool {
-        matches!(self, Self::AtEnd | Self::BeforeFirstToken | Self::EachToken)
+        matches!(self, Self::End | Self::BeforeFirstToken | Self::EachToken)
     }
 }
 

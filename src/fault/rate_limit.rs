@@ -388,25 +388,30 @@ impl Limited {
                 gauge.reset = time;
             }
         }
-        let (status, class) = match refused.over {
-            Over::AtOnce | Over::Minute => (Some(StatusCode::TOO_MANY_REQUESTS), "rate_limit"),
-            // Which status that is, the provider says.
-            Over::Day => (None, "quota"),
-            Over::Ramp => (None, "slow_down"),
-        };
         // The numbers of a minute are not why a request of too many at once is refused.
         let counted = matches!(refused.over, Over::Day | Over::Minute);
         let told = self.headers.tell(quota);
-        let mut answer = self.dialect.failure(&Failure {
-            status,
-            class: Some(class),
-            model: self.model.as_deref(),
-            retry_after,
-            message: None,
-            quota: counted.then_some(told.unwrap_or(quota)),
-            id: self.id,
-            ..Failure::default()
-        });
+        let failing = |status, class| {
+            self.dialect.failure(&Failure {
+                status,
+                class: Some(class),
+                model: self.model.as_deref(),
+                retry_after,
+                message: None,
+                quota: counted.then_some(told.unwrap_or(quota)),
+                id: self.id,
+                ..Failure::default()
+            })
+        };
+        let rate_limit = || failing(Some(StatusCode::TOO_MANY_REQUESTS), "rate_limit");
+        let mut answer = match refused.over {
+            Over::AtOnce | Over::Minute => rate_limit(),
+            // A provider whose word for a quota is another (a full disk, a bill) has none for this.
+            Over::Day => Some(failing(None, "quota"))
+                .filter(|answer| answer.status == StatusCode::TOO_MANY_REQUESTS)
+                .unwrap_or_else(rate_limit),
+            Over::Ramp => failing(None, "slow_down"),
+        };
         let about_quota = self.dialect.quota_headers(&quota);
         answer.headers.retain(|(name, _)| {
             let about_time = name.to_ascii_lowercase().starts_with("retry-after");

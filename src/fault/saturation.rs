@@ -42,11 +42,12 @@ pub struct Saturation {
     pub when_full: Option<WhenFull>,
     /// A machine that is switched off when idle. It is on when the fault is armed.
     pub cold_start: Option<ColdStart>,
-    /// Tokens of prompts and answers that the running requests can hold together (the KV cache). From
-    /// 1. A request waits in line until its prompt fits. When what is being answered grows beyond it,
-    /// the request that came last loses its slot: its stream stops, and when there is room again its
-    /// prompt and all it has made are read anew before it goes on, as vLLM preempts. One request
-    /// alone is worked on however long it is. Needs `prefill_tokens_per_second`. Default: no limit.
+    /// Tokens of prompts and answers that the running requests of a machine can hold together (the KV
+    /// cache), 1 or more. A request waits in line until its prompt fits. When what is being answered
+    /// grows beyond it, the request that came last loses its slot: its stream stops, and when there
+    /// is room again its prompt and all it has made are read anew before it goes on, as vLLM
+    /// preempts. One request alone is worked on however long it is. Needs
+    /// `prefill_tokens_per_second`. Default: no limit.
     pub kv_cache_tokens: Option<u64>,
     /// Prompts that need not be read anew. Needs `prefill_tokens_per_second`. Default: none.
     pub prefix_cache: Option<PrefixReuse>,

@@ -52,7 +52,7 @@ impl Effect for Inside {
             let (tokens, last) = self.read(&item);
             match self.place {
                 At::EachToken => self.hold(tokens, out),
-                At::AtEnd if last => self.hold_once(out),
+                At::End if last => self.hold_once(out),
                 At::BeforeFirstToken if tokens > 0 => self.hold_once(out),
                 _ => {}
             }
@@ -65,12 +65,12 @@ impl Effect for Inside {
             return;
         }
         // A format without a terminal event ends with its last byte.
-        if self.place == At::AtEnd && !self.done {
+        if self.place == At::End && !self.done {
             self.hold_once(out);
         }
         if self.added > 0.0 {
             out.note("delay", self.added);
-        } else if self.place != At::AtEnd && !self.done {
+        } else if self.place != At::End && !self.done {
             out.impossible("the answer has no tokens");
         } else {
             out.let_go("nothing was to be added");

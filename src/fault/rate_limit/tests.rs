@@ -1,5 +1,5 @@
 use super::super::Order;
-use super::super::testing::{Played, Upstream, arm, build, exchange, invalid, ms, play_at};
+use super::super::testing::{Played, Upstream, arm, arm_with, build, exchange, invalid, ms, play_at};
 use super::*;
 use crate::exchange::{Event, Exchange};
 
@@ -200,7 +200,7 @@ fn options_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_days_quota_is_told_in_its_own_words_and_without_a_time() {
+fn a_days_quota_is_told_without_a_time() {
     let fault = build::<RateLimit>("{ requests_per_day: 2, headers: none }");
     let upstream = Upstream::message(1);
     let day = 24 * 3600 * 1000;
@@ -209,7 +209,7 @@ fn a_days_quota_is_told_in_its_own_words_and_without_a_time() {
     let refused = ask(fault.as_ref(), ms(day - 1), &exchange(3), &upstream);
     assert_eq!(refused.note("passes_after"), Some(0.001));
     let answer = refused.answer.unwrap().1;
-    assert!(answer.body.starts_with(b"quota"), "{:?}", answer.body);
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(header(&answer, "retry-after"), None);
     assert!(ask(fault.as_ref(), ms(day), &exchange(4), &upstream).answer.is_none(), "a new day");
     let asked = build::<RateLimit>("{ requests_per_day: 1, retry_after: accurate }");
@@ -325,4 +325,25 @@ fn limits_are_exact_under_64_clients() {
     let fault = build::<RateLimit>("{ concurrent_requests: 10 }");
     at_once(&fault, 20);
     assert_eq!(at_once(&fault, 20), 10, "all were given back, none twice");
+}
+
+#[test]
+fn a_store_whose_quota_is_its_disk_says_that_its_rate_limit_is_reached() {
+    let fault = build::<RateLimit>("{ requests_per_day: 1 }");
+    for (kind, said) in [("qdrant", "Rate limiting exceeded"), ("openai", "requests per day (RPD)")] {
+        fault.reset();
+        let dialect = crate::dialect::by_kind(kind).unwrap();
+        let mut last = None;
+        for _ in 0..2 {
+            let mut effect = arm_with(fault.as_ref(), ms(0), &exchange(1), dialect).unwrap().0;
+            let (mut head, ()) = request::Request::new(()).into_parts();
+            let mut out = Orders::default();
+            effect.on_request(ms(0), &mut head, &mut out);
+            last = out.list.pop();
+        }
+        let Some(Order::Answer(answer)) = last else { panic!("{kind}: {last:?}") };
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{kind}");
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(body.contains(said), "{kind}: {body}");
+    }
 }
