@@ -1,25 +1,27 @@
 //! Adds time before an answer: a slow network, a busy dependency, a vector store whose tail has
 //! grown tenfold.
 
+mod distribution;
+mod jitter;
 mod line;
+mod messages;
+mod stretch;
+mod tokens;
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use http::{header, request, response};
-use parking_lot::Mutex;
+use http::{request, response};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::sync::Arc;
 
-use super::place::unreadable;
+use self::distribution::Distribution;
+use self::jitter::Jitter;
+use self::stretch::{Seen, Stretch, Tail};
 use super::{Arming, Direction, Effect, Fault, Impossible, Invalid, Orders, Spec, Within};
 use crate::dialect::Dialect;
 use crate::dice::Dice;
-use crate::exchange::{Grain, Item, Level, Transport};
-use crate::units::{BadUnit, Percent, Span, unit};
+use crate::exchange::{Level, Transport};
+use crate::units::Span;
 
 /// No delay is longer than this, whatever a heavy tail draws.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -40,10 +42,10 @@ pub struct Latency {
     /// own latency grows by the factor, and between them the factor rises log-linearly. From above
     /// 50 to below 100.
     pub percentile: Option<f64>,
-    /// Where added time is spent: `before_request` (the upstream is called later), `before_head`
-    /// (its answer is held back), or `each_message` (each message of a WebSocket comes that much
-    /// later, in order; a delay is drawn for each). The first two delay a WebSocket's handshake.
-    /// Default before_request; `multiply` always holds the answer.
+    /// Where added time is spent. Default before_request; on raw connections each read is held
+    /// unless it is before_connect. `multiply` always holds the answer's head and goes with
+    /// before_request and before_head alone. A delay is drawn once, for each_message and each_token
+    /// each time.
     pub at: Option<At>,
     /// What is held, by the way it goes: `up` (requests), `down` (answers) or `both`, each for the
     /// whole time. On raw connections each read is held, with a delay of its own, and the next one
@@ -52,69 +54,49 @@ pub struct Latency {
     pub direction: Option<Direction>,
 }
 
-/// A variation to both sides: `20%` of the value, or `50ms`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Jitter {
-    /// A share (0 to 1) of the value.
-    Share(f64),
-    Time(Duration),
-}
-
 /// Where added time is spent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum At {
+    /// The end of an answer is held back: the provider's terminal event, or where there is none the
+    /// last byte; an answer that is no stream as a whole.
+    #[serde(rename = "at_end")]
+    End,
+    /// Raw connections: the upstream is connected later.
+    BeforeConnect,
+    /// The first piece with a token is held back; what comes before it passes. An answer that is no
+    /// stream is held as a whole.
+    BeforeFirstToken,
     /// The upstream's answer is held back.
     BeforeHead,
     /// The upstream is called later.
     #[default]
     BeforeRequest,
-    /// Each message of a WebSocket to the app comes later.
+    /// Each message of a WebSocket to the app comes that much later, in order. (before_request and
+    /// before_head delay its handshake.)
     EachMessage,
+    /// Each piece with tokens is held back, for as many delays as it has tokens, and the next is read
+    /// after it: the gaps between tokens are never shorter than the delays. An answer that is no
+    /// stream is held for all its tokens.
+    EachToken,
 }
 
-/// Delays as they are drawn for each request; one longer than an hour is cut to an hour.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Distribution {
-    /// Always the same.
-    Constant {
-        /// The delay.
-        value: Span,
-    },
-    /// Many short delays, few long ones.
-    Exponential {
-        /// The mean.
-        mean: Span,
-    },
-    /// What most services show: a long right tail.
-    Lognormal {
-        /// The median.
-        p50: Span,
-        /// The 99th percentile, longer than p50.
-        p99: Span,
-    },
-    /// A bell; what falls below zero is no delay.
-    Normal {
-        /// The mean.
-        mean: Span,
-        /// The standard deviation.
-        deviation: Span,
-    },
-    /// A heavy tail without end.
-    Pareto {
-        /// The median.
-        p50: Span,
-        /// The 99th percentile, longer than p50.
-        p99: Span,
-    },
-    /// Evenly between two ends.
-    Uniform {
-        /// The shortest delay.
-        min: Span,
-        /// The longest delay.
-        max: Span,
-    },
+impl At {
+    fn name(self) -> &'static str {
+        match self {
+            Self::End => "at_end",
+            Self::BeforeConnect => "before_connect",
+            Self::BeforeFirstToken => "before_first_token",
+            Self::BeforeHead => "before_head",
+            Self::BeforeRequest => "before_request",
+            Self::EachMessage => "each_message",
+            Self::EachToken => "each_token",
+        }
+    }
+
+    fn is_inside(self) -> bool {
+        matches!(self, Self::End | Self::BeforeFirstToken | Self::EachToken)
+    }
 }
 
 impl Spec for Latency {
@@ -153,10 +135,16 @@ impl Spec for Latency {
             }
             _ => {}
         }
-        if self.at == Some(At::EachMessage) && self.multiply.is_some() {
+        if let Some(at) = self.at
+            && self.multiply.is_some()
+            && !matches!(at, At::BeforeHead | At::BeforeRequest)
+        {
             return Err(Invalid::new(
                 "multiply",
-                "`multiply` stretches the time to an answer's head; messages have none",
+                format!(
+                    "`multiply` stretches the time to an answer's head and cannot go with `at: {}`",
+                    at.name()
+                ),
             ));
         }
         if self.direction.is_some() && self.at.is_some() {
@@ -186,49 +174,6 @@ impl Spec for Latency {
     }
 }
 
-impl Distribution {
-    fn check(&self) -> Result<(), Invalid> {
-        let bad = |reason: &str| Err(Invalid::new("distribution", reason));
-        match self {
-            Self::Lognormal { p50, p99 } | Self::Pareto { p50, p99 } if p50.0.is_zero() => {
-                let _ = p99;
-                bad("`p50` must be longer than nothing")
-            }
-            Self::Lognormal { p50, p99 } | Self::Pareto { p50, p99 } if p99 <= p50 => {
-                bad(&format!("`p99` ({p99}) must be longer than `p50` ({p50})"))
-            }
-            Self::Uniform { min, max } if max < min => {
-                bad(&format!("`max` ({max}) must not be shorter than `min` ({min})"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Draws a delay in seconds; may be below zero or without bound.
-    fn draw(&self, dice: &mut Dice) -> f64 {
-        let seconds = |span: &Span| span.0.as_secs_f64();
-        match self {
-            Self::Constant { value } => seconds(value),
-            Self::Exponential { mean } => seconds(mean) * dice.exponential(),
-            Self::Lognormal { p50, p99 } => {
-                let sigma = (seconds(p99) / seconds(p50)).ln() / Z99;
-                seconds(p50) * (sigma * dice.normal()).exp()
-            }
-            Self::Normal { mean, deviation } => seconds(mean) + seconds(deviation) * dice.normal(),
-            Self::Pareto { p50, p99 } => {
-                // F(x) = 1 - (m/x)^a, solved for both quantiles.
-                let shape = 50f64.ln() / (seconds(p99) / seconds(p50)).ln();
-                let scale = seconds(p50) * 0.5f64.powf(1.0 / shape);
-                scale * (1.0 - dice.unit()).powf(-1.0 / shape)
-            }
-            Self::Uniform { min, max } => dice.between(seconds(min), seconds(max)),
-        }
-    }
-}
-
-/// The standard normal distribution's 99th percentile.
-const Z99: f64 = 2.326_347_874;
-
 #[derive(Debug)]
 struct Loaded {
     delays: Delays,
@@ -245,38 +190,33 @@ struct Delays {
     distribution: Option<Distribution>,
 }
 
-/// How the upstream's own time is stretched.
-#[derive(Clone, Debug)]
-enum Stretch {
-    All(f64),
-    Tail(Tail),
-}
-
-/// A tail that is stretched, and the upstream's own latency as seen so far.
-#[derive(Clone, Debug)]
-struct Tail {
-    factor: f64,
-    quantile: f64,
-    seen: Seen,
-}
-
 impl Fault for Loaded {
     fn within(&self, _: &dyn Dialect) -> Within {
-        if self.direction.is_some() { Within::Connection } else { Within::Requests }
+        match (self.direction, self.at) {
+            (Some(_), _) => Within::Connection,
+            (None, At::BeforeConnect) => Within::Start,
+            (None, _) => Within::Requests,
+        }
     }
 
     fn arm(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         if arming.exchange.level == Level::Connection {
             return self.arm_line(arming);
         }
+        if self.at == At::BeforeConnect {
+            return Err(Impossible("a request has no connection of its own: `before_request` delays it"));
+        }
         if self.at == At::EachMessage {
             if arming.exchange.transport != Transport::WebSocket {
                 return Err(Impossible("this is no WebSocket: it has no messages to delay"));
             }
             let dice = arming.draw.fork("messages");
-            return Ok(Box::new(Lagging { delays: self.delays.clone(), dice, came: None, seen: 0 }));
+            return Ok(Box::new(messages::Lagging { delays: self.delays.clone(), dice, came: None, seen: 0 }));
         }
         arming.before_answer()?;
+        if self.at.is_inside() {
+            return self.arm_inside(arming);
+        }
         let delay = self.delays.draw(&mut arming.draw.fork("delay"));
         if !delay.is_zero() {
             arming.draw.note("delay", delay.as_secs_f64());
@@ -300,10 +240,32 @@ impl Fault for Loaded {
 }
 
 impl Loaded {
+    /// Gets ready to hold an answer somewhere inside.
+    fn arm_inside(&self, arming: &Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+        if arming.exchange.transport == Transport::WebSocket {
+            return Err(Impossible("a WebSocket has no single answer: `each_message` delays it"));
+        }
+        Ok(Box::new(tokens::Inside {
+            place: self.at,
+            delays: self.delays.clone(),
+            dice: arming.draw.fork("inside"),
+            dialect: arming.dialect,
+            operation: arming.exchange.facts.operation,
+            done: false,
+            blind: false,
+            added: 0.0,
+        }))
+    }
+
     /// Gets ready for a raw connection, which has bytes and no answers.
-    fn arm_line(&self, arming: &Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
+    fn arm_line(&self, arming: &mut Arming<'_>) -> Result<Box<dyn Effect>, Impossible> {
         if self.delays.none() {
             return Err(Impossible("raw bytes have no answer whose time could be stretched"));
+        }
+        if self.at == At::BeforeConnect {
+            let delay = self.delays.draw(&mut arming.draw.fork("delay"));
+            arming.draw.note("delay", delay.as_secs_f64());
+            return Ok(Box::new(line::Connecting(delay)));
         }
         let direction = self.direction.unwrap_or(Direction::Both);
         let dice = |held: bool, label| held.then(|| arming.draw.fork(label));
@@ -329,49 +291,6 @@ impl Delays {
         let jittered = dice.between(add - spread, add + spread).max(0.0);
         let drawn = self.distribution.as_ref().map_or(0.0, |from| from.draw(dice).max(0.0));
         Duration::try_from_secs_f64(jittered + drawn).map_or(LONGEST, |time| time.min(LONGEST))
-    }
-}
-
-/// Delays each message by the time that passes since it came.
-struct Lagging {
-    delays: Delays,
-    dice: Dice,
-    /// When the next message came.
-    came: Option<Duration>,
-    seen: u64,
-}
-
-impl Effect for Lagging {
-    fn grain(&self) -> Grain {
-        Grain::Event
-    }
-
-    fn on_response(
-        &mut self,
-        _: Duration,
-        _: Duration,
-        head: &mut response::Parts,
-        out: &mut Orders,
-    ) {
-        if head.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS)
-            && let Some(reason) = unreadable(head)
-        {
-            out.impossible(reason);
-        }
-    }
-
-    fn on_arrival(&mut self, at: Duration) {
-        self.came = Some(at);
-    }
-
-    fn on_item(&mut self, at: Duration, item: Item, out: &mut Orders) {
-        if matches!(item, Item::Event(_)) {
-            let delay = self.delays.draw(&mut self.dice.fork_number(self.seen));
-            self.seen += 1;
-            let due = self.came.take().unwrap_or(at) + delay;
-            out.wait(due.saturating_sub(at));
-        }
-        out.send(item);
     }
 }
 
@@ -418,75 +337,6 @@ impl Effect for Delay {
         out.wait(hold);
     }
 }
-
-impl Tail {
-    /// The factor at a rank (0 to 1): 1 up to the median, then rising evenly in its logarithm.
-    fn factor_at(&self, rank: f64) -> f64 {
-        let way = (rank - 0.5) / (self.quantile - 0.5);
-        self.factor.powf(way.clamp(0.0, 1.0))
-    }
-}
-
-/// The upstream's own latency as seen so far, in microseconds.
-///
-/// A request is stretched by its own rank among these. (Holding it until the latency of a rank
-/// drawn at random would move the median too: the later of two independent times is later than
-/// either.) So which requests are slow depends on the upstream, and the order in which they came.
-#[derive(Clone, Debug)]
-struct Seen(Arc<Mutex<Histogram<u64>>>);
-
-impl Seen {
-    fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3)
-            .expect("1 us to 1 h with 3 digits are bounds a histogram can have");
-        Self(Arc::new(Mutex::new(histogram)))
-    }
-
-    /// Takes a latency in and gives its rank (0 to 1); `tie` places it among equals.
-    fn rank(&self, took: Duration, tie: f64) -> f64 {
-        let micros = (took.as_micros() as u64).max(1);
-        let mut seen = self.0.lock();
-        seen.saturating_record(micros);
-        let lowest = seen.lowest_equivalent(micros.min(seen.high()));
-        let below = if lowest == 0 { 0 } else { seen.count_between(0, lowest - 1) };
-        let equal = seen.count_at(lowest);
-        (below as f64 + tie * equal as f64) / seen.len() as f64
-    }
-
-    fn clear(&self) {
-        self.0.lock().reset();
-    }
-}
-
-impl FromStr for Jitter {
-    type Err = BadUnit;
-
-    fn from_str(text: &str) -> Result<Self, BadUnit> {
-        let trimmed = text.trim();
-        if trimmed.ends_with('%') {
-            Ok(Self::Share(trimmed.parse::<Percent>()?.share()))
-        } else if trimmed.parse::<f64>().is_ok() {
-            Err(BadUnit(format!("{trimmed} what? write {trimmed}% or {trimmed}ms")))
-        } else {
-            Ok(Self::Time(trimmed.parse::<Span>()?.0))
-        }
-    }
-}
-
-impl fmt::Display for Jitter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Share(share) => write!(f, "{}%", share * 100.0),
-            Self::Time(time) => write!(f, "{}", Span(*time)),
-        }
-    }
-}
-
-unit!(Jitter, "a share such as 20% or a time such as 50ms", {
-    "type": "string",
-    "pattern": "^\\s*[0-9.]+\\s*(%|us|µs|ms|s)\\s*$",
-    "examples": ["20%", "50ms"]
-});
 
 #[cfg(test)]
 mod tests;

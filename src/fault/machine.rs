@@ -1,8 +1,13 @@
 //! A finite machine with a line in front of it, as an inference server has: so many slots, one
-//! prefill at a time, and a decoding speed that the busy slots share. Time comes from outside.
+//! prefill at a time, a decoding speed that the busy slots share, a cache that running requests
+//! fill, and replicas that come when the line stays. Time comes from outside.
 
-use std::collections::VecDeque;
+mod prefix;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+
+pub(super) use self::prefix::{PrefixCache, Prompt};
 
 /// How often the ones who are next in line look for a free slot.
 const NEAR: Duration = Duration::from_millis(2);
@@ -16,13 +21,17 @@ const LONGEST_WORK: Duration = Duration::from_secs(24 * 3600);
 /// What the machine can do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Capacity {
+    /// Of each replica.
     pub(super) slots: usize,
-    /// Prompt tokens per second, None for no limit.
+    /// Prompt tokens per second of each replica, None for no limit.
     pub(super) prefill: Option<f64>,
-    /// Answer tokens per second, shared by the busy slots; None for no limit.
+    /// Answer tokens per second of each replica, shared by its busy slots; None for no limit.
     pub(super) decode: Option<f64>,
     pub(super) queue_limit: usize,
     pub(super) cold_start: Option<ColdStart>,
+    /// Tokens of prompts and answers that each replica can hold; None for no limit.
+    pub(super) cache: Option<u64>,
+    pub(super) autoscale: Option<Autoscale>,
 }
 
 /// A machine that is switched off when nobody needs it.
@@ -32,16 +41,38 @@ pub(super) struct ColdStart {
     pub(super) duration: Duration,
 }
 
+/// Replicas that come and go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Autoscale {
+    pub(super) most: usize,
+    /// One more is ordered when somebody has waited in line for this long.
+    pub(super) after: Duration,
+    /// From the order until it serves.
+    pub(super) start: Duration,
+    /// One goes when it was not needed for this long.
+    pub(super) idle: Duration,
+}
+
 /// The machine and its line.
 #[derive(Debug)]
 pub(super) struct Machine {
     capacity: Capacity,
-    busy: usize,
+    prefixes: Option<PrefixCache>,
+    /// Tokens held by each request that is worked on, by seat.
+    running: BTreeMap<u64, u64>,
+    /// Tokens that those held who were sent away from their slots, by seat.
+    preempted: BTreeMap<u64, u64>,
     /// Numbers of those who wait, first come first.
     line: VecDeque<u64>,
     next_number: u64,
-    /// When the prefill that was ordered last is done.
-    prefilled: Duration,
+    /// When the prefill that was ordered last is done, on each replica.
+    prefilled: Vec<Duration>,
+    /// When the replica that was ordered will serve.
+    starting: Option<Duration>,
+    /// Since when somebody waits in line, or since the last replica came.
+    line_since: Option<Duration>,
+    /// Since when one replica less would do.
+    spare_since: Option<Duration>,
     /// Since when nobody uses it; None while somebody does, and before the first use.
     idle_since: Option<Duration>,
     /// When it has started.
@@ -54,6 +85,10 @@ pub(super) struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number(u64);
 
+/// A request that is worked on; later ones have higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seat(u64);
+
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -62,17 +97,22 @@ pub(super) enum Turn {
     /// It waits in line and asks again after this time.
     Later(Number, Duration),
     /// It has a slot; its prompt is read at this time.
-    Slot { prefilled: Duration },
+    Slot { seat: Seat, prefilled: Duration },
 }
 
 impl Machine {
-    pub(super) fn new(capacity: Capacity) -> Self {
+    pub(super) fn new(capacity: Capacity, prefixes: Option<PrefixCache>) -> Self {
         Self {
             capacity,
-            busy: 0,
+            prefixes,
+            running: BTreeMap::new(),
+            preempted: BTreeMap::new(),
             line: VecDeque::new(),
             next_number: 0,
-            prefilled: Duration::ZERO,
+            prefilled: vec![Duration::ZERO],
+            starting: None,
+            line_since: None,
+            spare_since: None,
             idle_since: None,
             ready: Duration::ZERO,
             now: Duration::ZERO,
@@ -80,27 +120,29 @@ impl Machine {
     }
 
     /// A request comes.
-    pub(super) fn enter(&mut self, at: Duration, prompt: u32) -> Turn {
-        self.now = self.now.max(at);
+    pub(super) fn enter(&mut self, at: Duration, prompt: &Prompt) -> Turn {
+        self.bring_up(at);
         self.wake(at);
-        if self.line.is_empty() && self.free() > 0 && at >= self.ready {
+        if self.line.is_empty() && self.has_room(prompt) && at >= self.ready {
             return self.take_slot(at, prompt);
         }
         if self.line.len() >= self.capacity.queue_limit {
             return Turn::Full;
         }
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.take_number();
         self.line.push_back(number);
+        self.line_since.get_or_insert(at);
         Turn::Later(Number(number), self.look_again(at, self.line.len() - 1))
     }
 
     /// One who waits asks whether it is its turn.
-    pub(super) fn ask(&mut self, at: Duration, number: Number, prompt: u32) -> Turn {
-        self.now = self.now.max(at);
+    pub(super) fn ask(&mut self, at: Duration, number: Number, prompt: &Prompt) -> Turn {
+        self.bring_up(at);
         let Ok(place) = self.line.binary_search(&number.0) else { return Turn::Full };
-        if place < self.free() && at >= self.ready {
-            self.line.remove(place);
+        // Where it is tokens that lack, nobody overtakes.
+        let next = place == 0 || (self.capacity.cache.is_none() && place < self.free());
+        if next && self.has_room(prompt) && at >= self.ready {
+            self.out_of_line(place);
             return self.take_slot(at, prompt);
         }
         Turn::Later(number, self.look_again(at, place))
@@ -109,27 +151,130 @@ impl Machine {
     /// One who waits goes away.
     pub(super) fn leave(&mut self, number: Number) {
         if let Ok(place) = self.line.binary_search(&number.0) {
-            self.line.remove(place);
+            self.out_of_line(place);
         }
     }
 
     /// A slot is given back; without a time, at the latest time anyone told.
-    pub(super) fn release(&mut self, at: Option<Duration>) {
-        self.now = self.now.max(at.unwrap_or_default());
-        self.busy = self.busy.saturating_sub(1);
-        if self.busy == 0 {
+    pub(super) fn release(&mut self, at: Option<Duration>, seat: Seat) {
+        self.running.remove(&seat.0);
+        self.preempted.remove(&seat.0);
+        self.bring_up(at.unwrap_or(self.now));
+        if self.running.is_empty() && self.preempted.is_empty() {
             self.idle_since = Some(self.now);
         }
     }
 
-    /// The time that so many tokens of one answer take while as many slots are busy as now.
-    pub(super) fn decoding(&mut self, at: Duration, tokens: u32) -> Duration {
-        self.now = self.now.max(at);
-        work(u64::from(tokens) * self.busy.max(1) as u64, self.capacity.decode)
+    /// The time that so many tokens of one answer take while as many slots are busy as now. What
+    /// they hold may send others away, or itself.
+    pub(super) fn decode(&mut self, at: Duration, seat: Seat, tokens: u32) -> Duration {
+        self.bring_up(at);
+        let share = (self.running.len() as f64 / self.replicas() as f64).max(1.0);
+        let time = work(f64::from(tokens) * share, self.capacity.decode);
+        if let Some(held) = self.running.get_mut(&seat.0) {
+            *held += u64::from(tokens);
+        }
+        self.preempt();
+        time
+    }
+
+    /// Whether its slot was taken away from a request.
+    pub(super) fn is_preempted(&self, seat: Seat) -> bool {
+        self.preempted.contains_key(&seat.0)
+    }
+
+    /// One that was sent away asks for a slot; it has lost all and is read again. Says when that is
+    /// done.
+    pub(super) fn resume(&mut self, at: Duration, seat: Seat) -> Option<Duration> {
+        self.bring_up(at);
+        let first = self.preempted.first_key_value().map(|(first, held)| (*first, *held));
+        let turn = first
+            .is_some_and(|(first, held)| first == seat.0 && self.free() > 0 && self.can_hold(held));
+        turn.then(|| self.resume_now(at, seat))
+    }
+
+    /// The same whether there is room or not.
+    pub(super) fn resume_now(&mut self, at: Duration, seat: Seat) -> Duration {
+        let Some(held) = self.preempted.remove(&seat.0) else { return at };
+        self.running.insert(seat.0, held);
+        self.read(at, held as f64)
+    }
+
+    fn replicas(&self) -> usize {
+        self.prefilled.len()
     }
 
     fn free(&self) -> usize {
-        self.capacity.slots.saturating_sub(self.busy)
+        (self.capacity.slots * self.replicas()).saturating_sub(self.running.len())
+    }
+
+    fn has_room(&self, prompt: &Prompt) -> bool {
+        // Those who were sent away come first.
+        self.free() > 0 && self.preempted.is_empty() && self.can_hold(prompt.tokens.into())
+    }
+
+    /// Whether so many tokens more fit. One request alone is worked on however long it is.
+    fn can_hold(&self, tokens: u64) -> bool {
+        let held: u64 = self.running.values().sum();
+        let most = self.capacity.cache.map_or(u64::MAX, |cache| cache * self.replicas() as u64);
+        self.running.is_empty() || held + tokens <= most
+    }
+
+    /// Sends the latest away until what the others hold fits.
+    fn preempt(&mut self) {
+        if self.capacity.cache.is_none() {
+            return;
+        }
+        while !self.can_hold(0)
+            && self.running.len() > 1
+            && let Some((seat, held)) = self.running.pop_last()
+        {
+            self.preempted.insert(seat, held);
+        }
+    }
+
+    /// Lets replicas come and go that are due until now.
+    fn bring_up(&mut self, at: Duration) {
+        self.now = self.now.max(at);
+        let Some(autoscale) = self.capacity.autoscale else { return };
+        while self.scale_up(autoscale) {}
+        let spare = self.line.is_empty()
+            && self.replicas() > 1
+            && self.running.len() <= self.capacity.slots * (self.replicas() - 1);
+        self.spare_since = spare.then(|| self.spare_since.unwrap_or(self.now));
+        if self.spare_since.is_some_and(|since| self.now.saturating_sub(since) >= autoscale.idle) {
+            self.prefilled.pop();
+            self.spare_since = None;
+        }
+    }
+
+    /// Whether anything has changed.
+    fn scale_up(&mut self, autoscale: Autoscale) -> bool {
+        if let Some(ready) = self.starting.filter(|ready| *ready <= self.now) {
+            self.prefilled.push(ready);
+            self.starting = None;
+            self.line_since = self.line_since.map(|_| ready);
+            return true;
+        }
+        let Some(since) = self.line_since else { return false };
+        let due = since + autoscale.after;
+        let wanted = self.starting.is_none() && self.replicas() < autoscale.most && due <= self.now;
+        if wanted {
+            self.starting = Some(due + autoscale.start);
+        }
+        wanted
+    }
+
+    fn out_of_line(&mut self, place: usize) {
+        self.line.remove(place);
+        if self.line.is_empty() {
+            self.line_since = None;
+        }
+    }
+
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
     }
 
     /// Starts a machine that was switched off.
@@ -142,92 +287,35 @@ impl Machine {
         }
     }
 
-    fn take_slot(&mut self, at: Duration, prompt: u32) -> Turn {
-        self.busy += 1;
+    fn take_slot(&mut self, at: Duration, prompt: &Prompt) -> Turn {
+        let seat = self.take_number();
+        self.running.insert(seat, prompt.tokens.into());
         self.idle_since = None;
-        self.prefilled = self.prefilled.max(at) + work(prompt.into(), self.capacity.prefill);
-        Turn::Slot { prefilled: self.prefilled }
+        let known = self.prefixes.as_mut().map_or(0.0, |prefixes| prefixes.read(prompt));
+        let prefilled = self.read(at, (1.0 - known) * f64::from(prompt.tokens));
+        Turn::Slot { seat: Seat(seat), prefilled }
+    }
+
+    /// When so many tokens are read, by the replica that has the least to read.
+    fn read(&mut self, at: Duration, tokens: f64) -> Duration {
+        let time = work(tokens, self.capacity.prefill);
+        let next = self.prefilled.iter_mut().min().expect("there is always one replica");
+        *next = (*next).max(at) + time;
+        *next
     }
 
     fn look_again(&self, at: Duration, place: usize) -> Duration {
-        let soon = place < self.free() + self.capacity.slots;
+        let soon = place < self.free() + self.capacity.slots * self.replicas();
         let starting = self.ready.saturating_sub(at);
         if soon { NEAR } else { FAR }.max(starting).min(LONGEST)
     }
 }
 
 /// The time that so many tokens take at this speed.
-fn work(tokens: u64, per_second: Option<f64>) -> Duration {
-    let seconds = per_second.map_or(0.0, |speed| tokens as f64 / speed);
+fn work(tokens: f64, per_second: Option<f64>) -> Duration {
+    let seconds = per_second.map_or(0.0, |speed| tokens / speed);
     Duration::try_from_secs_f64(seconds).map_or(LONGEST_WORK, |time| time.min(LONGEST_WORK))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::ms;
-    use super::*;
-
-    fn machine(slots: usize, queue_limit: usize) -> Machine {
-        Machine::new(Capacity {
-            slots,
-            prefill: Some(1000.0),
-            decode: Some(100.0),
-            queue_limit,
-            cold_start: None,
-        })
-    }
-
-    fn number(turn: Turn) -> Number {
-        match turn {
-            Turn::Later(number, wait) => {
-                assert!(wait >= ms(1), "a busy spin");
-                number
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn first_come_first_served_and_a_full_line_refuses() {
-        let mut machine = machine(1, 2);
-        assert_eq!(machine.enter(ms(0), 100), Turn::Slot { prefilled: ms(100) });
-        let first = number(machine.enter(ms(1), 100));
-        let second = number(machine.enter(ms(2), 100));
-        assert_eq!(machine.enter(ms(3), 100), Turn::Full);
-        machine.release(Some(ms(200)));
-        number(machine.ask(ms(201), second, 100));
-        assert_eq!(machine.ask(ms(202), first, 100), Turn::Slot { prefilled: ms(302) });
-        machine.leave(second);
-        machine.release(None);
-        assert_eq!(
-            machine.enter(ms(400), 100),
-            Turn::Slot { prefilled: ms(500) },
-            "the line is empty"
-        );
-    }
-
-    #[test]
-    fn prompts_are_read_one_after_another_and_decoding_is_shared() {
-        let mut machine = machine(4, 0);
-        assert_eq!(machine.enter(ms(0), 500), Turn::Slot { prefilled: ms(500) });
-        assert_eq!(machine.decoding(ms(0), 10), ms(100));
-        assert_eq!(machine.enter(ms(100), 500), Turn::Slot { prefilled: ms(1000) });
-        assert_eq!(machine.decoding(ms(100), 10), ms(200), "two share the speed");
-    }
-
-    #[test]
-    fn an_idle_machine_starts_cold() {
-        let mut machine = machine(2, 9);
-        machine.capacity.cold_start =
-            Some(ColdStart { after_idle: ms(30_000), duration: ms(12_000) });
-        assert!(matches!(machine.enter(ms(60_000), 0), Turn::Slot { .. }), "warm when armed");
-        machine.release(Some(ms(61_000)));
-        assert!(matches!(machine.enter(ms(90_000), 0), Turn::Slot { .. }), "29 s idle");
-        machine.release(Some(ms(91_000)));
-        let first = number(machine.enter(ms(121_000), 0));
-        let second = number(machine.enter(ms(122_000), 0));
-        number(machine.ask(ms(132_999), first, 0));
-        assert!(matches!(machine.ask(ms(133_000), first, 0), Turn::Slot { .. }));
-        assert!(matches!(machine.ask(ms(133_000), second, 0), Turn::Slot { .. }));
-    }
-}
+mod tests;

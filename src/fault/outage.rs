@@ -21,8 +21,8 @@ use crate::exchange::{Item, Level, Transport};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {
-    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503`, `rst_stream`, `goaway`,
-    /// `close_frame` or `tls`. WebSockets that are open when this is armed end in the same way.
+    /// How it is gone: `refuse`, `blackhole`, `reset`, `close`, `http_503`, `html`, `dns`,
+    /// `rst_stream`, `goaway`, `close_frame` or `tls`. WebSockets that are open when this is armed end in the same way.
     pub mode: Mode,
     /// The error code of `rst_stream`: CANCEL, INTERNAL_ERROR, ENHANCE_YOUR_CALM, … or a number;
     /// default REFUSED_STREAM, which tells clients that they may safely try again. Or that of
@@ -43,9 +43,16 @@ pub enum Mode {
     Close,
     /// A WebSocket is closed with a close frame as soon as it is open: `code` and `reason`.
     CloseFrame,
+    /// The dependency's name is not found. To the app, which knows the proxy's name alone, that is
+    /// what a gateway says of it: Cloudflare's 530 with `error code: 1016` (origin DNS error), a gRPC
+    /// call fails with UNAVAILABLE, a raw connection is closed before its first byte.
+    Dns,
     /// HTTP/2 and gRPC: the connection says GOAWAY and ends as soon as a request has come; all that
     /// is open on it breaks.
     Goaway,
+    /// The CDN or gateway in front of the dependency answers 502 with a page of HTML and its own
+    /// `server` header; a gRPC call fails with UNAVAILABLE.
+    Html,
     /// A gateway answers 503 in the provider's words; a gRPC call fails with UNAVAILABLE. PostgreSQL
     /// and Redis say that they are starting.
     #[serde(rename = "http_503")]
@@ -106,7 +113,7 @@ impl Fault for Loaded {
                 _ => Err(Impossible("only a WebSocket has close frames")),
             };
         }
-        if self.mode == Mode::Http503 {
+        if matches!(self.mode, Mode::Dns | Mode::Html | Mode::Http503) {
             arming.before_answer()?;
         }
         let framed = matches!(self.mode, Mode::Goaway | Mode::RstStream);
@@ -117,11 +124,23 @@ impl Fault for Loaded {
         if raw && self.mode == Mode::Http503 && !arming.dialect.has_session() {
             return Err(NO_REQUESTS);
         }
+        let over_tcp = arming.exchange.transport == Transport::Tcp;
+        if over_tcp && self.mode == Mode::Html {
+            return Err(Impossible("only HTTP has pages"));
+        }
         Ok(Box::new(match self.mode {
             Mode::Goaway => Gone::End(Ending::GoAway),
             Mode::RstStream => Gone::End(Ending::StreamReset(self.code.0)),
             Mode::Blackhole => Gone::End(Ending::Hang),
             Mode::Close | Mode::CloseFrame => Gone::End(Ending::Close),
+            Mode::Dns if over_tcp => Gone::End(Ending::Close),
+            Mode::Dns => Gone::Answer(not_found(arming)),
+            Mode::Html => Gone::Answer(arming.dialect.failure(&Failure {
+                status: Some(StatusCode::BAD_GATEWAY),
+                class: Some("html"),
+                id: arming.draw.fork("id").bits(),
+                ..Failure::default()
+            })),
             Mode::Http503 => Gone::Answer(arming.dialect.failure(&Failure {
                 status: Some(StatusCode::SERVICE_UNAVAILABLE),
                 class: Some("unavailable"),
@@ -137,6 +156,31 @@ impl Fault for Loaded {
 
     fn refuses_connections(&self) -> bool {
         self.mode == Mode::Refuse
+    }
+}
+
+/// What a gateway says of a name that nobody knows (Cloudflare's documentation of its errors 530
+/// and 1016).
+fn not_found(arming: &Arming<'_>) -> Answer {
+    let id = arming.draw.fork("id").bits();
+    if arming.exchange.transport == Transport::Grpc {
+        return arming.dialect.failure(&Failure {
+            class: Some("unavailable"),
+            message: Some("DNS resolution failed: domain name not found"),
+            id,
+            ..Failure::default()
+        });
+    }
+    let headers = [
+        ("content-type", "text/plain; charset=UTF-8".to_owned()),
+        ("cache-control", "private, no-store".to_owned()),
+        ("server", "cloudflare".to_owned()),
+        ("cf-ray", format!("{id:016x}-FRA")),
+    ];
+    Answer {
+        status: StatusCode::from_u16(530).expect("530 is a number of three digits"),
+        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        body: "error code: 1016".into(),
     }
 }
 
@@ -202,7 +246,9 @@ impl Effect for Closing {
 #[cfg(test)]
 mod tests {
     use super::super::Order;
-    use super::super::testing::{Upstream, arm, build, exchange, invalid, ms, play};
+    use super::super::testing::{
+        Upstream, arm, arm_with, build, connection, exchange, invalid, ms, play,
+    };
     use super::*;
     use crate::exchange::{Exchange, Transport};
 
@@ -227,6 +273,38 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_speaks_for_what_it_cannot_reach() {
+        let openai = crate::dialect::by_kind("openai").unwrap();
+        let answer = |mode: &str, exchange: &Exchange| {
+            let fault = build::<Outage>(&format!("{{ mode: {mode} }}"));
+            let mut effect = arm_with(fault.as_ref(), ms(0), exchange, openai).unwrap().0;
+            let (mut head, ()) = request::Request::new(()).into_parts();
+            let mut out = Orders::default();
+            effect.on_request(ms(0), &mut head, &mut out);
+            match out.list.pop() {
+                Some(Order::Answer(answer)) => answer,
+                other => panic!("{mode}: {other:?}"),
+            }
+        };
+        let html = answer("html", &exchange(1));
+        assert_eq!(html.status, StatusCode::BAD_GATEWAY);
+        assert!(html.body.starts_with(b"<html>"), "{:?}", html.body);
+        let server = ("server".to_owned(), "cloudflare".to_owned());
+        assert!(html.headers.contains(&server), "{:?}", html.headers);
+        let dns = answer("dns", &exchange(1));
+        assert_eq!((dns.status.as_u16(), &dns.body[..]), (530, &b"error code: 1016"[..]));
+        assert!(dns.headers.contains(&server));
+
+        let raw = connection(1);
+        let fault = build::<Outage>("{ mode: html }");
+        assert_eq!(arm(fault.as_ref(), ms(0), &raw).err(), Some(Impossible("only HTTP has pages")));
+        let fault = build::<Outage>("{ mode: dns }");
+        let mut orders = Orders::default();
+        arm(fault.as_ref(), ms(0), &raw).unwrap().0.on_connect(ms(0), &mut orders);
+        assert_eq!(orders.list, [Order::End(Ending::Close)]);
+    }
+
+    #[test]
     fn streams_are_reset_and_connections_told_to_go_where_there_are_any() {
         for (yaml, ending) in [
             ("{ mode: rst_stream }", Ending::StreamReset(7)),
@@ -246,7 +324,7 @@ mod tests {
 
     #[test]
     fn tls_is_about_handshakes_and_nothing_else_is() {
-        for mode in ["blackhole", "close", "http_503", "refuse", "reset", "tls"] {
+        for mode in ["blackhole", "close", "dns", "html", "http_503", "refuse", "reset", "tls"] {
             let fault = build::<Outage>(&format!("{{ mode: {mode} }}"));
             assert_eq!(fault.acts_on(Level::Handshake), mode == "tls", "{mode}");
             assert_eq!(fault.acts_on(Level::Request), mode != "tls", "{mode}");

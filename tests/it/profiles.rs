@@ -9,7 +9,7 @@ use brownout::fault::{EffectSpecs, KINDS};
 use serde_json::{Map, Value};
 
 /// Keys of a profile besides its effects.
-const KEYS: &[&str] = &["where", "percent", "sticky"];
+const KEYS: &[&str] = &["where", "percent", "sticky", "when"];
 const WHERE: &[&str] = &["path", "method", "header", "model", "stream", "operation", "user"];
 
 /// Folder, name and text of each profile.

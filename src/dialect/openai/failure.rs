@@ -121,6 +121,10 @@ fn problem<'a>(class: Class, failure: &Failure<'a>) -> Problem<'a> {
             None,
             "The engine is currently overloaded, please try again later.".to_owned(),
         ),
+        Class::Quota if failure.quota.is_some() => {
+            let limit = Limit::of(failure.quota.as_ref()).of_the_day();
+            (limit.kind, None, Some("rate_limit_exceeded"), limit.message(model, failure))
+        }
         Class::Quota => (
             "insufficient_quota",
             None,
@@ -170,12 +174,16 @@ struct Limit {
     kind: &'static str,
     unit: &'static str,
     gauge: Option<Gauge>,
+    /// All of it comes back at once.
+    at_once: bool,
 }
 
 impl Limit {
     fn of(quota: Option<&Quota>) -> Self {
-        let requests = Self { kind: "requests", unit: "requests per min (RPM)", gauge: None };
-        let tokens = Self { kind: "tokens", unit: "tokens per min (TPM)", gauge: None };
+        let requests =
+            Self { kind: "requests", unit: "requests per min (RPM)", gauge: None, at_once: false };
+        let tokens =
+            Self { kind: "tokens", unit: "tokens per min (TPM)", gauge: None, at_once: false };
         match quota {
             Some(Quota { tokens: Some(gauge), .. }) if gauge.requested > gauge.remaining => {
                 Self { gauge: Some(*gauge), ..tokens }
@@ -184,6 +192,18 @@ impl Limit {
             Some(Quota { tokens: Some(gauge), .. }) => Self { gauge: Some(*gauge), ..tokens },
             _ => requests,
         }
+    }
+
+    /// How long until what was requested is there.
+    fn until(&self, gauge: Gauge) -> Duration {
+        if self.at_once { gauge.reset } else { until_enough(gauge) }
+    }
+
+    /// The same measure counted by the day, which the limits of low tiers have.
+    fn of_the_day(self) -> Self {
+        let tokens = self.kind == "tokens";
+        let unit = if tokens { "tokens per day (TPD)" } else { "requests per day (RPD)" };
+        Self { unit, at_once: true, ..self }
     }
 
     fn message(&self, model: Option<&str>, failure: &Failure<'_>) -> String {
@@ -196,7 +216,9 @@ impl Limit {
             text += &format!(": Limit {limit}, Used {used}, Requested {requested}");
         }
         text.push('.');
-        if let Some(wait) = failure.retry_after.or_else(|| self.gauge.map(until_enough)) {
+        if let Some(wait) =
+            failure.retry_after.or_else(|| self.gauge.map(|gauge| self.until(gauge)))
+        {
             text += &format!(" Please try again in {}.", go_duration(wait));
         }
         text + " Visit https://platform.openai.com/account/rate-limits to learn more."
@@ -362,5 +384,24 @@ mod tests {
                 ("x-ratelimit-reset-requests", "12ms".to_owned()),
             ]
         );
+    }
+
+    #[test]
+    fn a_days_quota_is_a_rate_limit_of_the_day() {
+        let reset = Duration::from_secs(3600);
+        let gauge = Gauge { limit: 200, remaining: 0, reset, requested: 1 };
+        let failure = Failure {
+            class: Some("quota"),
+            model: Some("gpt-4o"),
+            quota: Some(Quota { requests: Some(gauge), ..Quota::default() }),
+            ..Failure::default()
+        };
+        let answer = super::failure(&failure);
+        assert_eq!(answer.status.as_u16(), 429);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let said =
+            "on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 1h";
+        assert!(text.contains(said), "{text}");
+        assert!(text.contains("\"rate_limit_exceeded\""), "{text}");
     }
 }

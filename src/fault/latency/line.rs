@@ -1,4 +1,4 @@
-//! Delays on a raw connection: each read by itself.
+//! Delays on a raw connection: before it is made, or each read by itself.
 
 use std::time::Duration;
 
@@ -32,5 +32,17 @@ impl Effect for Line {
             out.wait(self.delays.draw(dice));
         }
         out.send(item);
+    }
+}
+
+/// A raw connection that is made late.
+pub(super) struct Connecting(pub(super) Duration);
+
+impl Effect for Connecting {
+    fn on_connect(&mut self, _: Duration, out: &mut Orders) {
+        if self.0.is_zero() {
+            out.let_go("nothing was to be added");
+        }
+        out.wait(self.0);
     }
 }

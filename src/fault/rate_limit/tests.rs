@@ -1,6 +1,7 @@
-use super::super::testing::{Played, Upstream, build, exchange, invalid, ms, play_at};
+use super::super::Order;
+use super::super::testing::{Played, Upstream, arm, arm_with, build, exchange, invalid, ms, play_at};
 use super::*;
-use crate::exchange::Event;
+use crate::exchange::{Event, Exchange};
 
 fn ask(fault: &dyn Fault, at: Duration, exchange: &Exchange, upstream: &Upstream) -> Played {
     play_at(at, &[fault], exchange, upstream)
@@ -146,13 +147,20 @@ fn passing_answers_carry_the_quota_and_are_no_hit() {
 #[test]
 fn each_scope_has_its_own_accounts() {
     for (scope, separate) in
-        [("dependency", false), ("api_key", true), ("user", true), ("session", true)]
+        [
+            ("dependency", false),
+            ("api_key", true),
+            ("model", true),
+            ("user", true),
+            ("session", true),
+        ]
     {
         let fault = build::<RateLimit>(&format!("{{ requests_per_minute: 1, scope: {scope} }}"));
         let (mut one, mut two) = (exchange(1), exchange(2));
         (one.user, two.user) = (Some("ann".to_owned()), Some("bob".to_owned()));
         (one.session, two.session) = (Some("s1".to_owned()), Some("s2".to_owned()));
         (one.api_key, two.api_key) = (Some(1), Some(2));
+        two.facts.model = Some("other".to_owned());
         let upstream = Upstream::message(1);
         assert!(ask(fault.as_ref(), ms(0), &one, &upstream).answer.is_none());
         assert!(ask(fault.as_ref(), ms(0), &one, &upstream).answer.is_some());
@@ -170,16 +178,172 @@ fn options_that_do_not_fit_are_refused() {
         ("{}", ""),
         ("{ requests_per_minute: 0 }", "requests_per_minute"),
         ("{ tokens_per_minute: 0 }", "tokens_per_minute"),
+        ("{ requests_per_day: 0 }", "requests_per_day"),
+        ("{ tokens_per_day: 0 }", "tokens_per_day"),
+        ("{ concurrent_requests: 0 }", "concurrent_requests"),
+        ("{ concurrent_requests: 4, algorithm: fixed_window }", "algorithm"),
+        ("{ ramp_up: { base: 60/min, growth: 1 } }", "ramp_up"),
+        ("{ ramp_up: { base: 60/min, every: 0s } }", "ramp_up"),
+        ("{ ramp_up: { base: 60/h, every: 10s } }", "ramp_up"),
         ("{ tokens_per_minute: 10, burst: 3 }", "burst"),
         ("{ requests_per_minute: 10, burst: 3, algorithm: fixed_window }", "burst"),
     ] {
         assert_eq!(invalid::<RateLimit>(yaml).field, field, "{yaml}");
     }
-    for (text, part) in [("soon", "accurate, lying or none"), ("20", "20 what?")] {
+    for (text, part) in [("soon", "accurate, huge, lying or none"), ("20", "20 what?")] {
         let error = text.parse::<RetryAfter>().unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }
-    for text in ["accurate", "20s", "lying", "none"] {
+    for text in ["accurate", "20s", "huge", "lying", "none"] {
         assert_eq!(text.parse::<RetryAfter>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn a_days_quota_is_told_without_a_time() {
+    let fault = build::<RateLimit>("{ requests_per_day: 2, headers: none }");
+    let upstream = Upstream::message(1);
+    let day = 24 * 3600 * 1000;
+    assert!(ask(fault.as_ref(), ms(0), &exchange(1), &upstream).answer.is_none());
+    assert!(ask(fault.as_ref(), ms(day - 1), &exchange(2), &upstream).answer.is_none());
+    let refused = ask(fault.as_ref(), ms(day - 1), &exchange(3), &upstream);
+    assert_eq!(refused.note("passes_after"), Some(0.001));
+    let answer = refused.answer.unwrap().1;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(header(&answer, "retry-after"), None);
+    assert!(ask(fault.as_ref(), ms(day), &exchange(4), &upstream).answer.is_none(), "a new day");
+    let asked = build::<RateLimit>("{ requests_per_day: 1, retry_after: accurate }");
+    ask(asked.as_ref(), ms(0), &exchange(1), &upstream);
+    let answer = ask(asked.as_ref(), ms(3_600_000), &exchange(2), &upstream).answer.unwrap().1;
+    assert_eq!(header(&answer, "retry-after"), Some("82800"), "23 hours");
+}
+
+#[test]
+fn a_days_tokens_are_those_that_answers_used() {
+    let fault = build::<RateLimit>("{ tokens_per_day: 270 }");
+    // Each reserves 110 and uses 7 + 20.
+    let passed = (0..100)
+        .filter(|i| {
+            let upstream = Upstream::message(20);
+            ask(fault.as_ref(), ms(20 * i), &exchange(*i), &upstream).answer.is_none()
+        })
+        .count();
+    assert_eq!(passed, 6, "then less than a reserve of 110 is left of 270 - 6 x 27");
+}
+
+#[test]
+fn requests_at_once_end_with_their_answers_or_their_clients() {
+    let fault = build::<RateLimit>("{ concurrent_requests: 1 }");
+    let begin = || {
+        let mut effect = arm(fault.as_ref(), ms(0), &exchange(1)).unwrap().0;
+        let (mut head, ()) = request::Request::new(()).into_parts();
+        let mut out = Orders::default();
+        effect.on_request(ms(0), &mut head, &mut out);
+        let answer = out.list.into_iter().find_map(|order| match order {
+            Order::Answer(answer) => Some(answer),
+            _ => None,
+        });
+        (effect, answer)
+    };
+    let (first, passed) = begin();
+    assert_eq!(passed, None);
+    let refused = begin().1.unwrap();
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.body.starts_with(b"rate_limit"), "{:?}", refused.body);
+    assert_eq!(header(&refused, "retry-after"), None, "nobody knows when");
+    drop(first);
+    assert_eq!(begin().1, None, "its client went away");
+    let after = ask(fault.as_ref(), ms(0), &exchange(2), &Upstream::stream(3, ms(1)));
+    assert_eq!(after.let_go(), Some("within the limit"));
+}
+
+#[test]
+fn a_steep_rise_is_told_to_slow_down() {
+    let fault = build::<RateLimit>("{ requests_per_minute: 6000, ramp_up: { base: 60/min } }");
+    let mut passed = [0; 3];
+    for i in 0..600u64 {
+        let played = ask(fault.as_ref(), ms(300 * i), &exchange(i), &Upstream::message(1));
+        match played.answer {
+            None => passed[i as usize / 200] += 1,
+            Some((_, answer)) => {
+                assert!(answer.body.starts_with(b"slow_down"), "{:?}", answer.body);
+                assert_eq!(header(&answer, "retry-after"), None);
+            }
+        }
+    }
+    assert_eq!(passed, [60, 120, 200], "200 a minute are less than 6000, but twice as many only");
+}
+
+#[test]
+fn a_huge_time_is_a_day() {
+    let fault = build::<RateLimit>("{ requests_per_minute: 1, retry_after: huge }");
+    ask(fault.as_ref(), ms(0), &exchange(1), &Upstream::message(1));
+    let answer = ask(fault.as_ref(), ms(0), &exchange(1), &Upstream::message(1)).answer.unwrap().1;
+    assert_eq!(header(&answer, "retry-after"), Some("86400"));
+}
+
+/// Lets 64 clients ask at the same moment, so many times each; each holds what passed until all
+/// have asked. Says how many passed.
+fn at_once(fault: &Arc<dyn Fault>, rounds: usize) -> usize {
+    let together = std::sync::Barrier::new(64);
+    let passed = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for client in 0..64 {
+            let (together, passed) = (&together, &passed);
+            scope.spawn(move || {
+                let mut held = Vec::new();
+                together.wait();
+                for _ in 0..rounds {
+                    let mut effect = arm(fault.as_ref(), ms(0), &exchange(client)).unwrap().0;
+                    let (mut head, ()) = request::Request::new(()).into_parts();
+                    let mut out = Orders::default();
+                    effect.on_request(ms(0), &mut head, &mut out);
+                    let refused = out.list.iter().any(|order| matches!(order, Order::Answer(_)));
+                    passed.fetch_add(usize::from(!refused), std::sync::atomic::Ordering::Relaxed);
+                    held.push(effect);
+                }
+                together.wait();
+            });
+        }
+    });
+    passed.into_inner()
+}
+
+#[test]
+fn limits_are_exact_under_64_clients() {
+    for (yaml, expected) in [
+        ("{ requests_per_minute: 700, algorithm: fixed_window }", 700),
+        ("{ requests_per_day: 999 }", 999),
+        ("{ requests_per_minute: 60, burst: 123 }", 123),
+        ("{ tokens_per_day: 5500 }", 50),
+        ("{ ramp_up: { base: 345/min } }", 345),
+        ("{ concurrent_requests: 10 }", 10),
+    ] {
+        let fault = build::<RateLimit>(yaml);
+        assert_eq!(at_once(&fault, 20), expected, "{yaml}");
+    }
+    let fault = build::<RateLimit>("{ concurrent_requests: 10 }");
+    at_once(&fault, 20);
+    assert_eq!(at_once(&fault, 20), 10, "all were given back, none twice");
+}
+
+#[test]
+fn a_store_whose_quota_is_its_disk_says_that_its_rate_limit_is_reached() {
+    let fault = build::<RateLimit>("{ requests_per_day: 1 }");
+    for (kind, said) in [("qdrant", "Rate limiting exceeded"), ("openai", "requests per day (RPD)")] {
+        fault.reset();
+        let dialect = crate::dialect::by_kind(kind).unwrap();
+        let mut last = None;
+        for _ in 0..2 {
+            let mut effect = arm_with(fault.as_ref(), ms(0), &exchange(1), dialect).unwrap().0;
+            let (mut head, ()) = request::Request::new(()).into_parts();
+            let mut out = Orders::default();
+            effect.on_request(ms(0), &mut head, &mut out);
+            last = out.list.pop();
+        }
+        let Some(Order::Answer(answer)) = last else { panic!("{kind}: {last:?}") };
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{kind}");
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(body.contains(said), "{kind}: {body}");
     }
 }

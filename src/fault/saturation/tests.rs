@@ -10,30 +10,37 @@ use crate::fault::Order;
 const GPU: &str = "{ slots: 8, prefill_tokens_per_second: 6000, decode_tokens_per_second: 400, queue_limit: 32 }";
 
 /// Many exchanges with one fault in virtual time. The upstream answers at once.
-struct Simulation {
-    fault: Arc<dyn Fault>,
-    clients: Vec<Client>,
+pub(super) struct Simulation {
+    pub(super) fault: Arc<dyn Fault>,
+    pub(super) clients: Vec<Client>,
     events: BinaryHeap<Reverse<(Duration, usize)>>,
 }
 
-struct Client {
+pub(super) struct Client {
     effect: Option<Box<dyn Effect>>,
-    came: Duration,
+    pub(super) came: Duration,
+    /// How long the upstream takes by itself.
+    service: Duration,
+    /// When it goes away, and how often it comes again then.
+    pub(super) patience: Option<(Duration, u32)>,
     /// What is still to be carried out.
     orders: VecDeque<Order>,
     answer: VecDeque<Item>,
-    admitted: bool,
-    first_token: Option<Duration>,
-    end: Option<Duration>,
+    /// When it had a slot.
+    pub(super) admitted: Option<Duration>,
+    pub(super) first_token: Option<Duration>,
+    pub(super) end: Option<Duration>,
     refused: bool,
+    /// It went away.
+    pub(super) gave_up: bool,
 }
 
 impl Simulation {
-    fn new(yaml: &str) -> Self {
+    pub(super) fn new(yaml: &str) -> Self {
         Self { fault: build::<Saturation>(yaml), clients: Vec::new(), events: BinaryHeap::new() }
     }
 
-    fn arrive(&mut self, at: Duration, prompt: u32, tokens: usize) {
+    pub(super) fn arrive(&mut self, at: Duration, prompt: u32, tokens: usize) -> &mut Client {
         let mut asked = exchange(self.clients.len() as u64);
         asked.facts.prompt_tokens = prompt;
         let answer = (0..tokens).map(|i| Item::Event(Event::sse(format!("t{i}")))).collect();
@@ -41,17 +48,37 @@ impl Simulation {
         self.clients.push(Client {
             effect: Some(arm(self.fault.as_ref(), at, &asked).unwrap().0),
             came: at,
+            service: Duration::ZERO,
+            patience: None,
             orders: VecDeque::new(),
             answer,
-            admitted: false,
+            admitted: None,
             first_token: None,
             end: None,
             refused: false,
+            gave_up: false,
         });
+        self.clients.last_mut().expect("it has just come")
     }
 
-    fn run(&mut self) {
+    /// One whose answer the upstream takes this long to begin.
+    pub(super) fn arrive_for(&mut self, at: Duration, service: Duration) {
+        self.arrive(at, 0, 1).service = service;
+    }
+
+    pub(super) fn run(&mut self) {
         while let Some(Reverse((now, index))) = self.events.pop() {
+            if let Some((patience, tries)) = self.clients[index].patience
+                && self.clients[index].end.is_none()
+                && now >= self.clients[index].came + patience
+            {
+                self.clients[index].effect = None;
+                self.clients[index].gave_up = true;
+                if let Some(tries) = tries.checked_sub(1) {
+                    self.arrive(now, 300, 100).patience = Some((patience, tries));
+                }
+                continue;
+            }
             if let Some(next) = self.clients[index].go_on(now) {
                 self.events.push(Reverse((next, index)));
             }
@@ -59,7 +86,7 @@ impl Simulation {
     }
 
     /// Times to the first token in seconds, sorted.
-    fn first_tokens(&self) -> Vec<f64> {
+    pub(super) fn first_tokens(&self) -> Vec<f64> {
         let waited = |client: &Client| Some((client.first_token? - client.came).as_secs_f64());
         let mut waits: Vec<f64> = self.clients.iter().filter_map(waited).collect();
         waits.sort_by(f64::total_cmp);
@@ -91,10 +118,13 @@ impl Client {
                 continue;
             }
             let mut out = Orders::default();
-            if !self.admitted {
+            if self.admitted.is_none() {
                 let (mut head, ()) = request::Request::new(()).into_parts();
                 effect.on_request(now, &mut head, &mut out);
-                self.admitted = !out.list.iter().any(|o| matches!(o, Order::Again(_)));
+                if !out.list.iter().any(|o| matches!(o, Order::Again(_))) {
+                    self.admitted = Some(now);
+                    out.list.push(Order::Wait(self.service));
+                }
             } else if let Some(item) = self.answer.pop_front() {
                 effect.on_item(now, item, &mut out);
             } else {
@@ -147,7 +177,9 @@ fn busy_slots_share_the_decoding_speed() {
     let alone = play(&[build::<Saturation>(GPU).as_ref()], &exchange(1), &Upstream::stream(81, ms(0)));
     assert_eq!(alone.time_of("t80") - alone.time_of("t0"), ms(200), "80 tokens at 400/s");
     let mut eight = Simulation::new(GPU);
-    (0..8).for_each(|_| eight.arrive(ms(0), 0, 81));
+    for _ in 0..8 {
+        eight.arrive(ms(0), 0, 81);
+    }
     eight.run();
     let end = eight.clients[0].end.unwrap();
     assert!(end > ms(1570) && end < ms(1620), "80 tokens at 50/s: {end:?}");
@@ -263,6 +295,12 @@ fn options_that_do_not_fit_are_refused() {
         ("{ slots: 0 }", "slots"),
         ("{ slots: 1, decode_tokens_per_second: 0 }", "decode_tokens_per_second"),
         ("{ slots: 1, prefill_tokens_per_second: -1 }", "prefill_tokens_per_second"),
+        ("{ slots: 1, kv_cache_tokens: 9 }", "kv_cache_tokens"),
+        ("{ slots: 1, prefill_tokens_per_second: 9, kv_cache_tokens: 0 }", "kv_cache_tokens"),
+        ("{ slots: 1, prefix_cache: { share: 50% } }", "prefix_cache"),
+        ("{ slots: 1, prefill_tokens_per_second: 9, prefix_cache: {} }", "prefix_cache"),
+        ("{ slots: 1, prefill_tokens_per_second: 9, prefix_cache: { tokens: 9 } }", "prefix_cache"),
+        ("{ slots: 1, autoscale: { max_replicas: 1 } }", "autoscale"),
         ("{ slots: 1, when_full: { status: 200 } }", "when_full"),
     ] {
         assert_eq!(invalid::<Saturation>(yaml).field, field, "{yaml}");

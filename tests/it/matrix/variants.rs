@@ -12,9 +12,22 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
 
 const VARIANTS: &[(&str, &[&str])] = &[
     ("tls", &["{ mode: expired }"]),
-    ("latency", &["{ add: 250ms }", "{ add: 1s, at: before_head }", "{ multiply: 3 }"]),
-    ("outage", &["{ mode: reset }", "{ mode: http_503 }"]),
-    ("rate_limit", &["{ requests_per_minute: 1 }"]),
+    (
+        "latency",
+        &[
+            "{ add: 250ms }",
+            "{ add: 1s, at: before_head }",
+            "{ multiply: 3 }",
+            "{ add: 1s, at: before_first_token }",
+            "{ add: 100ms, at: each_token }",
+            "{ add: 1s, at: at_end }",
+        ],
+    ),
+    ("outage", &["{ mode: reset }", "{ mode: http_503 }", "{ mode: html }", "{ mode: dns }"]),
+    (
+        "rate_limit",
+        &["{ requests_per_minute: 1 }", "{ requests_per_day: 1 }", "{ ramp_up: { base: 1/min } }"],
+    ),
     (
         "saturation",
         &[
