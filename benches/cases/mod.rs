@@ -15,7 +15,6 @@ use brownout::units::Ramp;
 use brownout::wire::http1::{self, Body, Framing};
 use brownout::wire::sse::Splitter;
 use bytes::Bytes;
-use globset::Glob;
 
 const REQUEST: &[u8] = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:18200\r\n\
     Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\nAccept: application/json\r\n\

@@ -5,9 +5,6 @@ use super::place::Place;
 use super::tree::{Node, Value};
 use crate::fault::EffectSpecs;
 
-/// Effects of the language that this version cannot do.
-pub(super) const LATER_EFFECTS: &[&str] = &["bandwidth", "corrupt", "degrade"];
-
 /// Puts what a type expects into the words of a YAML author.
 pub(super) fn expected(text: &str) -> String {
     match text {
@@ -120,13 +117,6 @@ pub(super) fn unknown_key(
             _ => Mistake::at(place, format!("unknown key `{key}` in `{owner}`")),
         };
         return with_synonym(mistake.meant(key, "keys", known.iter().copied()));
-    }
-    if LATER_EFFECTS.contains(&key) {
-        return Mistake::at(
-            place,
-            format!("the effect `{key}` in fault `{owner}` is not built yet"),
-        )
-        .hint(format!("effects: {}", EffectSpecs::NAMES.join(", ")));
     }
     let mistake = Mistake::at(place, format!("unknown effect `{key}` in fault `{owner}`")).meant(
         key,

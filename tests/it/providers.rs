@@ -303,6 +303,13 @@ impl Got {
                     self.items.push(item);
                 }
                 Order::Wait(time) => self.waited += time,
+                Order::Pulse(pulse) => {
+                    let time = pulse.time.expect("a pause has an end");
+                    for _ in 0..time.as_millis() / pulse.every.as_millis() {
+                        self.bytes.extend_from_slice(pulse.item.raw());
+                    }
+                    self.waited += time;
+                }
                 Order::End(ending) => {
                     self.ending = Some(ending);
                     return false;
