@@ -384,6 +384,11 @@ pub(crate) struct FaultsArgs {
     /// A fault (`truncate`) or a profile (`llm/stalled_stream`) to explain.
     pub(crate) name: Option<String>,
 
+    /// List only what has this word in its name, its description or its options: `quota`,
+    /// `anthropic`, `truncate`.
+    #[arg(long, value_name = "WORD", conflicts_with = "name")]
+    pub(crate) find: Option<String>,
+
     /// Print as JSON.
     #[arg(long)]
     pub(crate) json: bool,

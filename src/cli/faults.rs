@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::FaultsArgs;
 use super::{Failed, exit, terminal};
-use crate::config::profile::{self, Found, PROFILES};
+use crate::config::profile::{self, Found, PROFILES, Profile};
 use crate::fault::{KINDS, Kind};
 
 /// Where descriptions begin.
@@ -17,8 +17,16 @@ const CLAUSE: usize = 88;
 
 pub(crate) fn run(args: &FaultsArgs) -> Result<u8, Failed> {
     let text = match &args.name {
-        None if args.json => pretty(&listing()),
-        None => list(),
+        None => {
+            let found = Listed::of(args.find.as_deref().unwrap_or_default());
+            if found.is_empty() {
+                let word = args.find.as_deref().unwrap_or_default();
+                let message =
+                    format!("no fault or profile has `{word}` in it; `brownout faults` lists them");
+                return Err(Failed::usage(message));
+            }
+            if args.json { pretty(&found.as_json()) } else { found.as_text() }
+        }
         Some(name) => match KINDS.iter().find(|kind| kind.name == name) {
             Some(kind) if args.json => pretty(&(kind.schema)().to_value()),
             Some(kind) => explain(kind),
@@ -33,29 +41,58 @@ fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn listing() -> Value {
-    let kinds: Vec<Value> = KINDS
+/// The kinds and profiles that a word is found in.
+struct Listed {
+    kinds: Vec<&'static Kind>,
+    profiles: Vec<&'static Profile>,
+}
+
+impl Listed {
+    /// All of them, where there is no word.
+    fn of(word: &str) -> Self {
+        let word = word.to_lowercase();
+        let has = |text: &str| text.to_lowercase().contains(&word);
+        let kind = |kind: &&Kind| has(kind.name) || has(kind.summary) || has(kind.example);
+        Self {
+            kinds: KINDS.iter().filter(kind).collect(),
+            profiles: PROFILES.iter().filter(|it| has(it.name) || has(it.text)).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.profiles.is_empty()
+    }
+
+    fn as_json(&self) -> Value {
+        let kinds: Vec<Value> = self.kinds
         .iter()
         .map(|kind| json!({ "name": kind.name, "summary": kind.summary, "example": kind.example }))
         .collect();
-    let profiles: Vec<Value> = PROFILES
-        .iter()
-        .map(|profile| json!({ "name": profile.name, "summary": summary(profile) }))
-        .collect();
-    json!({ "effects": kinds, "profiles": profiles })
-}
+        let profiles: Vec<Value> = self
+            .profiles
+            .iter()
+            .map(|profile| json!({ "name": profile.name, "summary": summary(profile) }))
+            .collect();
+        json!({ "effects": kinds, "profiles": profiles })
+    }
 
-fn list() -> String {
-    let mut text = String::from("Effects: keys of a fault, several may stand together\n");
-    for kind in KINDS {
-        let _ = writeln!(text, "  {:<14} {}", kind.name, kind.summary);
+    fn as_text(&self) -> String {
+        let mut text = String::new();
+        if !self.kinds.is_empty() {
+            text.push_str("Effects: keys of a fault, several may stand together\n");
+        }
+        for kind in &self.kinds {
+            let _ = writeln!(text, "  {:<14} {}", kind.name, kind.summary);
+        }
+        if !self.profiles.is_empty() {
+            text.push_str("\nProfiles: ready-made faults, taken up by `use: NAME`\n");
+        }
+        for profile in &self.profiles {
+            let _ = writeln!(text, "  {:<32} {}", profile.name, summary(profile));
+        }
+        text.push_str("\nExplain one: brownout faults truncate\n");
+        text
     }
-    text.push_str("\nProfiles: ready-made faults, taken up by `use: NAME`\n");
-    for profile in PROFILES.iter() {
-        let _ = writeln!(text, "  {:<32} {}", profile.name, summary(profile));
-    }
-    text.push_str("\nExplain one: brownout faults truncate\n");
-    text
 }
 
 fn explain(kind: &Kind) -> String {
@@ -177,4 +214,19 @@ fn uses(profile: &profile::Profile, effect: &str) -> bool {
         .text
         .lines()
         .any(|line| line.strip_prefix(effect).is_some_and(|rest| rest.starts_with(':')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_finds_faults_and_profiles() {
+        let found = Listed::of("Bedrock");
+        assert!(found.kinds.is_empty() && found.profiles.len() >= 3);
+        assert!(found.as_text().starts_with("\nProfiles: "), "{}", found.as_text());
+        assert!(Listed::of("truncate").kinds.iter().any(|kind| kind.name == "truncate"));
+        assert_eq!(Listed::of("").profiles.len(), PROFILES.len());
+        assert!(Listed::of("zebra").is_empty());
+    }
 }
