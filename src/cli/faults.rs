@@ -1,5 +1,7 @@
 //! `faults`: lists the kinds of fault and the ready-made profiles, or explains one.
 
+mod wire;
+
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -108,6 +110,7 @@ fn explain(kind: &Kind) -> String {
     );
     text.push_str("\nOptions\n");
     options(&mut text, &schema, &schema, 2);
+    text.push_str(&wire::shown(kind.name).unwrap_or_default());
     let using: Vec<&str> = PROFILES
         .iter()
         .filter(|profile| uses(profile, kind.name))
